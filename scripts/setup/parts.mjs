@@ -1,0 +1,51 @@
+/**
+ * The heavy parts, each a folder of the cache that is made once, under a temporary name, and renamed when whole.
+ * `src/lib/parts.ts` finds them by the same names. Raise `version` when the recipe changes.
+ */
+import fs from 'node:fs'
+import path from 'node:path'
+import { cache, say } from './say.mjs'
+
+class Part {
+  /** @param make fills the folder it is given. */
+  constructor(name, version, summary, make) {
+    Object.assign(this, { name, version, summary, make })
+  }
+
+  get folder() {
+    return path.join(cache, `${this.name}-${this.version}`)
+  }
+
+  async ensure() {
+    if (fs.existsSync(this.folder)) return this.folder
+    say(`${this.name}: ${this.summary}`)
+    const temporary = `${this.folder}.${process.pid}.tmp`
+    fs.rmSync(temporary, { recursive: true, force: true })
+    fs.mkdirSync(temporary, { recursive: true })
+    try {
+      await this.make(temporary)
+      fs.renameSync(temporary, this.folder)
+    } catch (error) {
+      fs.rmSync(temporary, { recursive: true, force: true })
+      if (!fs.existsSync(this.folder)) throw error // another set-up may have been quicker
+    }
+    return this.folder
+  }
+}
+
+/** Parts by name. Versions are read by src/lib/parts.ts from parts.json, so that both sides agree. */
+const versions = JSON.parse(fs.readFileSync(new URL('./parts.json', import.meta.url), 'utf8'))
+const make = (name, summary, fill) => [name, new Part(name, versions[name], summary, fill)]
+
+export const parts = Object.fromEntries([
+  // make('criu', 'criu 4.1 of Debian trixie', into => unpackDebian({ suite: 'trixie', architecture: 'amd64', packages: ['criu'] }, into)),
+])
+
+/** What each goal needs: Debian packages on the host, and parts in the cache. */
+const base = ['gcc', 'make', 'libc6-dev']
+export const goals = {
+  base: { packages: base, parts: [] },
+  demo: { packages: [...base, 'python3'], parts: [] },
+  test: { packages: [...base, 'python3', 'sqlite3', 'xz-utils', 'gdb', 'binutils'], parts: [] },
+}
+void make

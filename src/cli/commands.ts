@@ -1,0 +1,35 @@
+/** Every verb, in the order in which the overview shows them. One file each under `verbs/`. */
+import type { CommandEntry } from './command.js'
+
+export const commands: readonly CommandEntry[] = [
+  {
+    name: 'inspect',
+    group: 'image',
+    summary: 'show what is inside an image',
+    load: () => import('./verbs/inspect.js'),
+  },
+  {
+    name: 'formats',
+    group: 'imago',
+    summary: 'list the image formats and what works with each',
+    load: () => import('./verbs/formats.js'),
+  },
+  {
+    name: 'check',
+    group: 'imago',
+    summary: 'say what this host can do, and the cure for what it cannot',
+    load: () => import('./verbs/check.js'),
+  },
+  {
+    name: 'completion',
+    group: 'imago',
+    summary: 'print the completion script of a shell',
+    load: () => import('./verbs/completion.js'),
+  },
+  {
+    name: 'man',
+    group: 'imago',
+    summary: 'print a manual page (roff)',
+    load: () => import('./verbs/man.js'),
+  },
+]

@@ -1,0 +1,21 @@
+import { defineConfig } from 'vitest/config'
+
+/** Two projects: `unit` reads and writes bytes only (seconds); `e2e` starts real programs and machines (minutes). */
+export default defineConfig({
+  test: {
+    reporters: ['default', './test/helpers/skip-reporter.ts'],
+    projects: [
+      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 20_000 } },
+      {
+        test: {
+          name: 'e2e',
+          include: ['test/e2e/**/*.test.ts'],
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+          fileParallelism: true,
+          maxWorkers: 2,
+        },
+      },
+    ],
+  },
+})
