@@ -104,37 +104,45 @@ export class ByteWriter {
   }
 
   u8(value: number): this {
-    this.#view.setUint8(this.#reserve(1), value)
+    const at = this.#reserve(1) // first: growing replaces the view
+    this.#view.setUint8(at, value)
     return this
   }
   u16(value: number): this {
-    this.#view.setUint16(this.#reserve(2), value, true)
+    const at = this.#reserve(2)
+    this.#view.setUint16(at, value, true)
     return this
   }
   u32(value: number): this {
-    this.#view.setUint32(this.#reserve(4), value, true)
+    const at = this.#reserve(4)
+    this.#view.setUint32(at, value, true)
     return this
   }
   i32(value: number): this {
-    this.#view.setInt32(this.#reserve(4), value, true)
+    const at = this.#reserve(4)
+    this.#view.setInt32(at, value, true)
     return this
   }
   u64(value: bigint): this {
-    this.#view.setBigUint64(this.#reserve(8), value, true)
+    const at = this.#reserve(8)
+    this.#view.setBigUint64(at, value, true)
     return this
   }
   i64(value: bigint): this {
-    this.#view.setBigInt64(this.#reserve(8), value, true)
+    const at = this.#reserve(8)
+    this.#view.setBigInt64(at, value, true)
     return this
   }
 
   put(bytes: Uint8Array): this {
-    this.#bytes.set(bytes, this.#reserve(bytes.length))
+    const at = this.#reserve(bytes.length)
+    this.#bytes.set(bytes, at)
     return this
   }
 
   zeros(count: number): this {
-    this.#bytes.fill(0, this.#reserve(count), this.length)
+    const at = this.#reserve(count)
+    this.#bytes.fill(0, at, at + count)
     return this
   }
 
