@@ -1,0 +1,25 @@
+import { spawnSync } from 'node:child_process'
+import path from 'node:path'
+import { packageRoot } from '../../src/lib/parts.js'
+
+export interface Outcome {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Runs `./imago words…` as a user would; the build must be fresh (npm test makes it so). */
+export function imago(
+  words: readonly string[],
+  options: { cwd?: string; input?: string; env?: Record<string, string>; timeout?: number } = {},
+): Outcome {
+  const result = spawnSync(path.join(packageRoot, 'imago'), words, {
+    encoding: 'utf8',
+    cwd: options.cwd,
+    input: options.input,
+    env: { ...process.env, NO_COLOR: '1', ...options.env },
+    timeout: options.timeout ?? 120_000,
+    maxBuffer: 1 << 28,
+  })
+  return { code: result.status, stdout: result.stdout, stderr: result.stderr }
+}
