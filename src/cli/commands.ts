@@ -9,6 +9,18 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./verbs/inspect.js'),
   },
   {
+    name: 'diff',
+    group: 'image',
+    summary: 'compare two images',
+    load: () => import('./verbs/diff.js'),
+  },
+  {
+    name: 'verify',
+    group: 'image',
+    summary: 'check that an image is whole and consistent',
+    load: () => import('./verbs/verify.js'),
+  },
+  {
     name: 'formats',
     group: 'imago',
     summary: 'list the image formats and what works with each',

@@ -1,0 +1,23 @@
+import { ExitCode } from '../../lib/errors.js'
+import type { Command } from '../command.js'
+import { styled } from '../output.js'
+
+export const command: Command = {
+  description:
+    'Reads the whole image: seals and checksums where the format has them, and what must hold for any image.\nExits 0 for a sound image, 3 for one with problems.',
+  arguments: [{ name: 'image', summary: 'an image of any format that imago reads' }],
+  async run({ args, output }) {
+    const { readImage } = await import('../../formats/registry.js')
+    const read = await readImage(args.image!)
+    const problems = [...((await read.format.verify?.(args.image!)) ?? [])]
+    if (read.kind === 'process') {
+      const { verifyProcessImage } = await import('../../model/process-verify.js')
+      problems.push(...verifyProcessImage(read.image))
+    }
+    if (output.json) output.value({ format: read.format.name, sound: problems.length === 0, problems })
+    else if (problems.length === 0)
+      output.line(`${styled('green', 'sound')}: ${read.kind} image, format ${read.format.name}`)
+    else for (const problem of problems) output.line(`${styled('red', 'problem')}: ${problem}`)
+    return problems.length === 0 ? ExitCode.done : ExitCode.unreadable
+  },
+}
