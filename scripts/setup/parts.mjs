@@ -4,6 +4,8 @@
  */
 import fs from 'node:fs'
 import path from 'node:path'
+import { makeArm64Machine } from './arm64-machine.mjs'
+import { unpackDebian } from './debian.mjs'
 import { cache, say } from './say.mjs'
 
 class Part {
@@ -33,12 +35,22 @@ class Part {
   }
 }
 
+/** trixie's criu for this host and the libraries it needs: the host's own may be too old for its kernel. */
+function makeCriu(into) {
+  const architecture = process.arch === 'arm64' ? 'arm64' : 'amd64'
+  unpackDebian({ suite: 'trixie', architecture, packages: ['criu'] }, into)
+  const libraries = `usr/lib/${architecture === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`
+  for (const name of ['usr/share', 'etc', 'var', `${libraries}/gconv`])
+    fs.rmSync(path.join(into, name), { recursive: true, force: true })
+}
+
 /** Parts by name. Versions are read by src/lib/parts.ts from parts.json, so that both sides agree. */
 const versions = JSON.parse(fs.readFileSync(new URL('./parts.json', import.meta.url), 'utf8'))
 const make = (name, summary, fill) => [name, new Part(name, versions[name], summary, fill)]
 
 export const parts = Object.fromEntries([
-  // make('criu', 'criu 4.1 of Debian trixie', into => unpackDebian({ suite: 'trixie', architecture: 'amd64', packages: ['criu'] }, into)),
+  make('criu', 'criu 4.1 of Debian trixie', makeCriu),
+  make('arm64-machine', 'kernel and initial RAM disk for an aarch64 machine with criu', makeArm64Machine),
 ])
 
 /** What each goal needs: Debian packages on the host, and parts in the cache. */
@@ -46,6 +58,8 @@ const base = ['gcc', 'make', 'libc6-dev']
 export const goals = {
   base: { packages: base, parts: [] },
   demo: { packages: [...base, 'python3'], parts: [] },
-  test: { packages: [...base, 'python3', 'sqlite3', 'xz-utils', 'gdb', 'binutils'], parts: [] },
+  test: {
+    packages: [...base, 'python3', 'sqlite3', 'xz-utils', 'gdb', 'binutils', 'qemu-system-arm'],
+    parts: ['criu', 'arm64-machine'],
+  },
 }
-void make
