@@ -1,0 +1,36 @@
+/**
+ * The few calls of the C library that Node lacks and that files need: holes and in-kernel copies.
+ * koffi is loaded at the first call (about 10 ms), never at start-up.
+ */
+import { createRequire } from 'node:module'
+
+interface FileCalls {
+  /** lseek(2); -1 for an error (see `errno`). */
+  lseek(fd: number, offset: number, whence: number): number
+  /** copy_file_range(2) with in/out offsets; the bytes copied, or -1. */
+  copyFileRange(
+    from: number,
+    fromOffset: [number],
+    to: number,
+    toOffset: [number],
+    length: number,
+    flags: 0,
+  ): number
+  errno(): number
+}
+
+let calls: FileCalls | undefined
+
+export function fileCalls(): FileCalls {
+  if (calls) return calls
+  const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi')
+  const library = koffi.load(null)
+  calls = {
+    lseek: library.func('int64_t lseek(int fd, int64_t offset, int whence)') as unknown as FileCalls['lseek'],
+    copyFileRange: library.func(
+      'int64_t copy_file_range(int from, _Inout_ int64_t *from_offset, int to, _Inout_ int64_t *to_offset, size_t length, unsigned flags)',
+    ) as unknown as FileCalls['copyFileRange'],
+    errno: () => koffi.errno(),
+  }
+  return calls
+}
