@@ -28,7 +28,7 @@ export function fileCalls(): FileCalls {
   calls = {
     lseek: library.func('int64_t lseek(int fd, int64_t offset, int whence)') as unknown as FileCalls['lseek'],
     copyFileRange: library.func(
-      'int64_t copy_file_range(int from, _Inout_ int64_t *from_offset, int to, _Inout_ int64_t *to_offset, size_t length, unsigned flags)',
+      'int64_t copy_file_range(int from, _Inout_ int64_t *from_offset, int to, _Inout_ int64_t *to_offset, size_t length, unsigned int flags)',
     ) as unknown as FileCalls['copyFileRange'],
     errno: () => koffi.errno(),
   }
