@@ -1,0 +1,43 @@
+/** The programs that move between ISAs: where their source lies, how they are started, what they print when they are right. */
+import path from 'node:path'
+import { packageRoot } from '../../../src/lib/parts.js'
+
+export interface Workload {
+  readonly name: string
+  readonly source: string
+  /** A short run, for a look at whether it is right at all. `{folder}` stands for a folder of its own. */
+  readonly quick: readonly string[]
+  /** A run of a second or so on x86-64, to have moments to choose from. */
+  readonly long: readonly string[]
+  /** Its last line. */
+  readonly verdict: string
+}
+
+const npb = (name: string, rounds: string): Workload => ({
+  name,
+  source: path.join(packageRoot, 'workloads/npb', `${name}.c`),
+  quick: ['S'],
+  long: ['S', rounds],
+  verdict: `${name.toUpperCase()} class S: VERIFICATION SUCCESSFUL`,
+})
+
+const own = (name: string, quick: readonly string[], long: readonly string[]): Workload => ({
+  name,
+  source: path.join(packageRoot, 'workloads/cross', `${name}.c`),
+  quick,
+  long,
+  verdict: `${name}: RIGHT`,
+})
+
+export const workloads: readonly Workload[] = [
+  npb('is', '600'),
+  npb('ep', '2'),
+  npb('cg', '15'),
+  npb('mg', '250'),
+  npb('ft', '7'),
+  own('fib-tree', ['20', '2000'], ['34', '400000']),
+  own('structures', ['10'], ['20000']),
+  own('interpreter', ['2000', '2'], ['60000', '40']),
+  own('threads', ['20000', '100'], ['2000000', '500']),
+  own('files', ['{folder}', '200'], ['{folder}', '100000']),
+]
