@@ -59,7 +59,16 @@ export const goals = {
   base: { packages: base, parts: [] },
   demo: { packages: [...base, 'python3'], parts: [] },
   test: {
-    packages: [...base, 'python3', 'sqlite3', 'xz-utils', 'gdb', 'binutils', 'qemu-system-arm'],
+    packages: [
+      ...base,
+      'python3',
+      'sqlite3',
+      'xz-utils',
+      'gdb',
+      'binutils',
+      'qemu-system-arm',
+      'qemu-system-x86',
+    ],
     parts: ['criu', 'arm64-machine'],
   },
 }
