@@ -2,6 +2,7 @@
  * Every format, in the order in which they are probed: those with a magic first. Each entry loads its
  * reader and writer only when they are called, so that a verb pays for the one format it uses.
  */
+import { core } from './core/format.js'
 import type { Format } from './registry.js'
 
-export const table: readonly Format[] = []
+export const table: readonly Format[] = [core]
