@@ -9,4 +9,5 @@ export const core: ProcessFormat = {
   container: 'file',
   probe: ({ head }) => isElf(head, ET.CORE),
   read: async path => (await import('./read.js')).read(path),
+  write: async (image, path, options) => (await import('./write.js')).write(image, path, options),
 }
