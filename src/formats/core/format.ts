@@ -9,5 +9,6 @@ export const core: ProcessFormat = {
   container: 'file',
   probe: ({ head }) => isElf(head, ET.CORE),
   read: async path => (await import('./read.js')).read(path),
+  verify: async path => (await import('./verify.js')).verify(path),
   write: async (image, path, options) => (await import('./write.js')).write(image, path, options),
 }

@@ -1,0 +1,67 @@
+/**
+ * What only a core of imago's own can tell: each mapping carries the number and the checksum of its pages that
+ * are not all zeros. Reads every stored byte once, in blocks.
+ */
+import { crc32 } from 'node:zlib'
+import type { FileSource } from '../../lib/byte-source.js'
+import { hex, isZero } from '../../lib/bytes.js'
+import { dataRanges } from '../../lib/sparse.js'
+import { PAGE_SIZE } from '../../model/memory.js'
+import type { NoteRecord } from './private-notes.js'
+import { readRawCore } from './raw.js'
+
+const BLOCK = 256 * PAGE_SIZE
+
+/** Problems in words; none for a whole image. */
+export async function verify(path: string): Promise<readonly string[]> {
+  const raw = readRawCore(path)
+  const source = raw.source as FileSource
+  try {
+    return (raw.records.get('mapping') ?? []).flatMap(mapping => verifyMapping(source, mapping))
+  } finally {
+    source.close()
+  }
+}
+
+function verifyMapping(source: FileSource, mapping: NoteRecord): string[] {
+  const size = mapping.number('contentSize')
+  if (size === 0) return []
+  const name = `mapping ${hex(mapping.big('start'))}`
+  const offset = mapping.number('contentOffset')
+  if (size !== mapping.number('end') - mapping.number('start'))
+    return [`${name}: holds ${size} bytes, its size is another`]
+  if (offset + size > source.size) return [`${name}: its content lies beyond the end of the file`]
+  const { pages, checksum } = checksumOfPages(source, offset, size)
+  if (pages !== mapping.number('storedPages'))
+    return [`${name}: ${pages} pages are not zero, ${mapping.number('storedPages')} were stored`]
+  return checksum === mapping.number('checksum')
+    ? []
+    : [`${name}: its content has changed since the image was made`]
+}
+
+/** Number and CRC-32 of the pages that are not all zeros, in order. Holes are skipped without being read. */
+export function checksumOfPages(
+  source: FileSource,
+  offset: number,
+  size: number,
+): { pages: number; checksum: number } {
+  const block = Buffer.allocUnsafe(BLOCK)
+  let pages = 0
+  let checksum = 0
+  for (const range of dataRanges(source.fd, offset, offset + size)) {
+    // Where the file system's blocks are larger than pages, data may begin within a page.
+    const start = offset + Math.floor((range.offset - offset) / PAGE_SIZE) * PAGE_SIZE
+    const end = Math.min(offset + size, range.offset + range.length)
+    for (let at = start; at < end; at += BLOCK) {
+      const bytes = block.subarray(0, Math.min(BLOCK, end - at))
+      source.readInto(bytes, at)
+      for (let page = 0; page < bytes.length; page += PAGE_SIZE) {
+        const one = bytes.subarray(page, page + PAGE_SIZE)
+        if (isZero(one)) continue
+        pages++
+        checksum = crc32(one, checksum)
+      }
+    }
+  }
+  return { pages, checksum }
+}
