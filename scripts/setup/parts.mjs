@@ -50,6 +50,12 @@ const make = (name, summary, fill) => [name, new Part(name, versions[name], summ
 
 export const parts = Object.fromEntries([
   make('criu', 'criu 4.1 of Debian trixie', makeCriu),
+  make('crit', "CRIU's own image tool in Python, to compare with", into =>
+    unpackDebian(
+      { suite: 'trixie', architecture: 'amd64', packages: ['python3-pycriu'], closure: false },
+      into,
+    ),
+  ),
   make('arm64-machine', 'kernel and initial RAM disk for an aarch64 machine with criu', makeArm64Machine),
 ])
 
@@ -62,6 +68,7 @@ export const goals = {
     packages: [
       ...base,
       'python3',
+      'python3-protobuf',
       'sqlite3',
       'xz-utils',
       'gdb',
@@ -69,6 +76,6 @@ export const goals = {
       'qemu-system-arm',
       'qemu-system-x86',
     ],
-    parts: ['criu', 'arm64-machine'],
+    parts: ['criu', 'crit', 'arm64-machine'],
   },
 }

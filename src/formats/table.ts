@@ -3,6 +3,7 @@
  * reader and writer only when they are called, so that a verb pays for the one format it uses.
  */
 import { core } from './core/format.js'
+import { criu } from './criu/format.js'
 import type { Format } from './registry.js'
 
-export const table: readonly Format[] = [core]
+export const table: readonly Format[] = [core, criu]

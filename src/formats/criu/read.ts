@@ -1,0 +1,184 @@
+/**
+ * A CRIU image directory → the process model.
+ *
+ *   pstree.img ─┬─ core-<tid>.img      registers, signals, timers, limits, credentials
+ *               ├─ mm-<pid>.img        mappings, layout          pagemap-<pid>.img → pages-<id>.img   memory
+ *               ├─ ids-<pid>.img       files_id → fdinfo-<id>.img → files.img
+ *               └─ fs-<pid>.img        working folder, root, umask
+ */
+import path from 'node:path'
+import { UnreadableError } from '../../lib/errors.js'
+import { limits } from '../../lib/limits.js'
+import type { MessageOf } from '../../lib/protobuf-schema.js'
+import { Memory } from '../../model/memory.js'
+import type {
+  AddressSpaceLayout,
+  FileDescription,
+  FileDescriptor,
+  IsaName,
+  Process,
+  ProcessImage,
+} from '../../model/process.js'
+import { CriuDirectory } from './directory.js'
+import { CriuFiles } from './read-files.js'
+import { readLayout, readMapping, readMemory, readPageMap, sharedObject, type Vma } from './read-memory.js'
+import {
+  type Core,
+  isaOf,
+  readCredentials,
+  readIntervalTimers,
+  readLimits,
+  readPosixTimers,
+  readProcessSignals,
+  readSignalActions,
+  readThread,
+} from './read-threads.js'
+import { lsmtype } from './schema/enums.js'
+import { fdinfo_entry, fs_entry } from './schema/files.js'
+import { inventory_entry } from './schema/inventory.js'
+import { mm_entry, vma_entry } from './schema/memory.js'
+import { utsns_entry } from './schema/namespaces.js'
+import { core_entry, pstree_entry, task_kobj_ids_entry } from './schema/tasks.js'
+
+const FD_CLOEXEC = 1
+const noLayout: AddressSpaceLayout = {
+  startCode: 0n,
+  endCode: 0n,
+  startData: 0n,
+  endData: 0n,
+  startStack: 0n,
+  startBrk: 0n,
+  brk: 0n,
+  argStart: 0n,
+  argEnd: 0n,
+  envStart: 0n,
+  envEnd: 0n,
+  auxv: [],
+}
+
+/** @throws UnreadableError */
+export async function readCriu(folder: string): Promise<ProcessImage> {
+  const directory = new CriuDirectory(folder)
+  const tree = directory.messages('pstree.img', pstree_entry)
+  if (tree.length === 0)
+    throw new UnreadableError('a CRIU image without processes', { file: path.join(folder, 'pstree.img') })
+  if (tree.length > limits.processes)
+    throw new UnreadableError('too many processes', { found: tree.length, expected: `${limits.processes}` })
+  const files = new CriuFiles(directory)
+  const objects = new Map<bigint, Memory>()
+  const shared = (shmid: bigint) => {
+    let memory = objects.get(shmid)
+    if (memory === undefined) {
+      memory = readPageMap(directory, `pagemap-shmem-${shmid}.img`)
+      objects.set(shmid, memory)
+    }
+    return memory
+  }
+  const descriptions = new Map<number, FileDescription>()
+  const processes = tree.map(entry => readProcess(directory, files, entry, shared))
+  for (const { files: descriptors } of processes)
+    for (const { description } of descriptors)
+      if (!descriptions.has(description)) descriptions.set(description, files.describe(description))
+  return {
+    isa: isaOfImage(directory, tree),
+    processes,
+    descriptions,
+    origin: { format: 'criu', path: folder, notes: notes(directory), raw: directory },
+  }
+}
+
+function isaOfImage(directory: CriuDirectory, tree: ReadonlyArray<{ readonly pid: number }>): IsaName {
+  for (const { pid } of tree) {
+    const core = directory.messages(`core-${pid}.img`, core_entry)[0]
+    if (core?.thread_info !== undefined || core?.ti_aarch64 !== undefined) return isaOf(core)
+  }
+  return isaOf(directory.message(`core-${tree[0]!.pid}.img`, core_entry))
+}
+
+function readProcess(
+  directory: CriuDirectory,
+  files: CriuFiles,
+  entry: MessageOf<typeof pstree_entry>,
+  shared: (shmid: bigint) => Memory,
+): Process {
+  const { pid } = entry
+  const core = directory.message(`core-${pid}.img`, core_entry)
+  const state = core.tc?.task_state === 3 ? 'zombie' : core.tc?.task_state === 6 ? 'stopped' : 'alive'
+  const common = {
+    pid,
+    parent: entry.ppid,
+    processGroup: entry.pgid,
+    session: entry.sid,
+    name: core.tc?.comm ?? '',
+    state,
+    signalActions: readSignalActions(directory, pid, core),
+    pendingSignals: readProcessSignals(directory, pid, core),
+    intervalTimers: readIntervalTimers(directory, pid, core),
+    posixTimers: readPosixTimers(directory, pid, core),
+    limits: readLimits(directory, pid, core),
+    credentials: readCredentials(directory, pid, core),
+  } as const
+  if (state === 'zombie')
+    return {
+      ...common,
+      exitStatus: core.tc!.exit_code,
+      executable: undefined,
+      threads: [],
+      mappings: [],
+      memory: Memory.empty,
+      layout: noLayout,
+      files: [],
+      workingDirectory: undefined,
+      rootDirectory: undefined,
+      umask: undefined,
+    }
+  isaOf(core)
+  const mm = directory.message(`mm-${pid}.img`, mm_entry)
+  const layout = readLayout(mm)
+  const vmas: readonly Vma[] = mm.vmas.length > 0 ? mm.vmas : directory.messages(`vmas-${pid}.img`, vma_entry)
+  const fs = directory.messages(`fs-${pid}.img`, fs_entry)[0]
+  return {
+    ...common,
+    executable: files.path(mm.exe_file_id)?.path,
+    threads: readThreads(directory, entry, core),
+    mappings: vmas.map(vma => readMapping(vma, layout, id => files.path(id))),
+    layout,
+    memory: readMemory(directory, pid, vmas, vma => sharedObject(vma, id => files.memfdShmid(id)), shared),
+    files: readDescriptors(directory, pid),
+    workingDirectory: fs && files.path(fs.cwd_id)?.path,
+    rootDirectory: fs && files.path(fs.root_id)?.path,
+    umask: fs?.umask,
+  }
+}
+
+function readThreads(directory: CriuDirectory, { pid, threads }: MessageOf<typeof pstree_entry>, main: Core) {
+  if (threads.length > limits.threads)
+    throw new UnreadableError('too many threads', { found: threads.length, expected: `${limits.threads}` })
+  return threads.map(tid =>
+    readThread(tid, tid === pid ? main : directory.message(`core-${tid}.img`, core_entry), main),
+  )
+}
+
+function readDescriptors(directory: CriuDirectory, pid: number): FileDescriptor[] {
+  // Processes that share their table have the same files_id; the oldest dumps name the file by pid.
+  const id = directory.messages(`ids-${pid}.img`, task_kobj_ids_entry)[0]?.files_id ?? pid
+  return directory
+    .messages(`fdinfo-${id}.img`, fdinfo_entry)
+    .map(info => ({ fd: info.fd, closeOnExec: (info.flags & FD_CLOEXEC) !== 0, description: info.id }))
+    .sort((a, b) => a.fd - b.fd)
+}
+
+function notes(directory: CriuDirectory): Record<string, string> {
+  const inventory = directory.messages('inventory.img', inventory_entry)[0]
+  const found: Record<string, string> = {}
+  if (inventory !== undefined) {
+    found['image version'] = `${inventory.img_version}`
+    if (inventory.lsmtype !== undefined)
+      found['security module'] = lsmtype.names.get(inventory.lsmtype) ?? `${inventory.lsmtype}`
+    if (inventory.dump_criu_run_id !== undefined) found['dump id'] = inventory.dump_criu_run_id
+  }
+  for (const name of directory.names.filter(each => /^utsns-\d+\.img$/.test(each)))
+    found['host name'] = directory.message(name, utsns_entry).nodename
+  if (directory.has('parent')) found.parent = 'incremental: builds on the image at parent'
+  return found
+}
