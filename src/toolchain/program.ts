@@ -21,6 +21,9 @@
  *   (or, for main, the program).
  * - `struct pthread` of a thread (musl's `pthread_t`) is at the same address on both ISAs. x86-64 keeps the thread-local
  *   segment below it and aarch64 above it, so the runtime's own start-up leaves room on both sides.
+ * - argv, environ and what they point to are copied off the kernel's stack before main begins, so the stack may move; and
+ *   mmap without an address takes one from `portableWindow`, free on both ISAs and under an emulator, so nothing else
+ *   ever has to.
  */
 import fs from 'node:fs'
 import path from 'node:path'
@@ -37,6 +40,9 @@ export const runtimeSymbols = {
   parkedCount: '__imago_parked',
   leave: '__imago_leave',
 } as const
+
+/** Where the runtime lets mmap choose, [start, end): below the end of both ISAs' user space, above any heap. */
+export const portableWindow = { start: 0x1000_0000_0000n, end: 0x4000_0000_0000n } as const
 
 export interface FrameLayout {
   /** CFA minus the stack pointer at a call, in bytes. */
