@@ -19,6 +19,8 @@
  * - `request` is the word that polls test; `parkedCount` counts parked threads. Both are 0 in a thread that goes on.
  * - `leave` is code: what the outermost function returns to. It takes the result from rax or x0 and ends the thread
  *   (or, for main, the program).
+ * - `identity` is 32 bytes in bss that the start-up fills with the description's `identity`: it goes into every image, and tells
+ *   an image of an older build.
  * - `struct pthread` of a thread (musl's `pthread_t`) is at the same address on both ISAs. x86-64 keeps the thread-local
  *   segment below it and aarch64 above it, so the runtime's own start-up leaves room on both sides.
  * - argv, environ and what they point to are copied off the kernel's stack before main begins, so the stack may move; and
@@ -39,6 +41,7 @@ export const runtimeSymbols = {
   request: '__imago_request',
   parkedCount: '__imago_parked',
   leave: '__imago_leave',
+  identity: '__imago_identity',
 } as const
 
 /** Where the runtime lets mmap choose, [start, end): below the end of both ISAs' user space, above any heap. */
@@ -80,6 +83,8 @@ export interface ProgramDescription {
   /** Absolute path of the description itself. */
   readonly path: string
   readonly name: string
+  /** 32 bytes, new for each build, as lower-case hexadecimal. */
+  readonly identity: string
   readonly binaries: Readonly<Record<IsaName, ProgramBinary>>
   readonly functions: readonly MigratableFunction[]
   readonly sites: ReadonlyMap<number, Site>
@@ -150,11 +155,12 @@ export function describeProgram(value: unknown, file: string): ProgramDescriptio
   return {
     path: file,
     name: check.text(top.name, 'name'),
+    identity: check.hash(top.identity, 'identity'),
     binaries: check.perIsa(top.binaries, 'binaries', (binary, at) => {
       const item = check.object(binary, at)
       return {
         path: path.resolve(folder, check.text(item.path, `${at}.path`)),
-        sha256: check.text(item.sha256, `${at}.sha256`),
+        sha256: check.hash(item.sha256, `${at}.sha256`),
       }
     }),
     functions,
@@ -192,6 +198,12 @@ class Checker {
 
   text(value: unknown, where: string): string {
     if (typeof value !== 'string' || value === '') this.fail(`${where} is no text`, String(value))
+    return value
+  }
+
+  hash(value: unknown, where: string): string {
+    if (typeof value !== 'string' || !/^[0-9a-f]{64}$/.test(value))
+      this.fail(`${where} is no 32 bytes in hexadecimal`, String(value))
     return value
   }
 
