@@ -15,7 +15,7 @@
 import { translateOpenFlags } from '../isa/isa.js'
 import { alignDownBig, alignUpBig } from '../lib/bytes.js'
 import { LossError, UnreadableError, UsageError } from '../lib/errors.js'
-import { type Address, type Memory, PAGE_SIZE_BIG } from '../model/memory.js'
+import { type Address, extentEnd, Memory, PAGE_SIZE_BIG } from '../model/memory.js'
 import type { IsaName, Mapping, Process, ProcessImage, SignalAction, Thread } from '../model/process.js'
 import { type ProgramDescription, runtimeSymbols } from '../toolchain/program.js'
 import { translateVector, translateVectorInMemory } from './auxiliary-vector.js'
