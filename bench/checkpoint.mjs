@@ -1,0 +1,184 @@
+/**
+ * Checkpoint and restart of one process, imago's preload engine beside criu on the same kind of process in one run.
+ *
+ *   npm run bench -- checkpoint [--sizes 64,1024,4096] [--kinds random,zero] [--rounds 3]
+ *
+ *   pause    longest gap between two beats of the program (it measures itself)
+ *   total    from the command to the finished image, the command's start-up included
+ *   restore  from the start of the restorer (myrestart, criu restore) to the first beat of the restored program
+ *   image    bytes on disk
+ */
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..')
+const { values } = parseArgs({
+  options: {
+    sizes: { type: 'string', default: '64,1024,4096' },
+    kinds: { type: 'string', default: 'random,zero' },
+    rounds: { type: 'string', default: '3' },
+  },
+})
+const imago = path.join(root, 'imago')
+const restorer = execFileSync(imago, ['path', 'myrestart'], { encoding: 'utf8' }).trim()
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-bench-'))
+process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }))
+const program = path.join(folder, 'memory')
+execFileSync('gcc', ['-O2', '-o', program, path.join(root, 'workloads/bench/memory.c')])
+
+const beatFile = path.join(folder, 'beat')
+const beat = { ready: 0, last: 8, gap: 16, launched: 32 }
+
+function readBeat(field) {
+  const fd = fs.openSync(beatFile, 'r')
+  const bytes = Buffer.alloc(8)
+  fs.readSync(fd, bytes, 0, 8, field)
+  fs.closeSync(fd)
+  return bytes.readBigUInt64LE()
+}
+
+function resetGap() {
+  const fd = fs.openSync(beatFile, 'r+')
+  fs.writeSync(fd, Buffer.alloc(8), 0, 8, beat.gap)
+  fs.closeSync(fd)
+}
+
+function run(words) {
+  const started = performance.now()
+  const result = spawnSync(words[0], words.slice(1), { encoding: 'utf8', cwd: folder })
+  if (result.status !== 0) throw new Error(`${words.join(' ')}: ${result.stderr || result.stdout}`)
+  return performance.now() - started
+}
+
+function diskUsage(name) {
+  return Number(execFileSync('du', ['-s', '--block-size=1', name], { encoding: 'utf8' }).split('\t')[0])
+}
+
+async function killAndWait(pid) {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {}
+  while (fs.existsSync(`/proc/${pid}/stat`) && !/\) Z /.test(fs.readFileSync(`/proc/${pid}/stat`, 'utf8')))
+    await sleep(5)
+  await sleep(50)
+}
+
+/** How each engine starts, freezes and wakes the program. */
+const image = path.join(folder, 'image')
+const engines = {
+  imago: {
+    start: words => [imago, 'run', '--', ...words],
+    checkpoint: pid => [imago, 'checkpoint', String(pid), '-o', image],
+    restore: () => [restorer, image],
+  },
+  criu: {
+    start: words => words,
+    checkpoint: pid => [
+      ...criuCommand,
+      'dump',
+      '-t',
+      String(pid),
+      '-D',
+      image,
+      '--shell-job',
+      '--leave-running',
+      '-v0',
+    ],
+    restore: () => [...criuCommand, 'restore', '-D', image, '--shell-job', '-d', '-v0'],
+  },
+}
+const criuCommand = await findCriu()
+
+async function findCriu() {
+  try {
+    const { criuCommand } = await import(path.join(root, 'dist/engines/criu/locate.js'))
+    return criuCommand()
+  } catch {
+    return undefined
+  }
+}
+
+async function measure(engine, size, kind) {
+  fs.rmSync(image, { recursive: true, force: true })
+  if (engine === engines.criu) fs.mkdirSync(image)
+  fs.rmSync(beatFile, { force: true })
+  const words = engine.start([program, String(size), kind, beatFile])
+  const child = spawn(words[0], words.slice(1), {
+    cwd: folder,
+    stdio: ['ignore', 'ignore', 'ignore'],
+    detached: true,
+  })
+  while (!fs.existsSync(beatFile) || fs.statSync(beatFile).size === 0 || readBeat(beat.ready) === 0n)
+    await sleep(10)
+  await sleep(200)
+  resetGap()
+  await sleep(50)
+  const total = run(engine.checkpoint(child.pid))
+  await sleep(20)
+  const pause = Number(readBeat(beat.gap)) / 1e6
+  await killAndWait(child.pid)
+  const last = readBeat(beat.last)
+  resetGap()
+  spawn(program, ['launch', beatFile, ...engine.restore()], { cwd: folder, stdio: 'ignore', detached: true })
+  const deadline = performance.now() + 60_000
+  while (readBeat(beat.last) === last) {
+    if (performance.now() > deadline) throw new Error('the restored program did not beat')
+    await sleep(1)
+  }
+  // The first beat after the restore saw the gap since the last one before the kill.
+  const restore = Number(last + readBeat(beat.gap) - readBeat(beat.launched)) / 1e6
+  await sleep(100)
+  const bytes = diskUsage(image)
+  for (const pid of pidsOf(program)) await killAndWait(pid)
+  return { pause, total, restore, size: bytes / 2 ** 20 }
+}
+
+/** Processes that run `binary`, restored ones included. */
+function pidsOf(binary) {
+  return fs
+    .readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name))
+    .filter(pid => {
+      try {
+        return fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith(`${binary}\0`)
+      } catch {
+        return false
+      }
+    })
+    .map(Number)
+}
+
+const median = numbers => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]
+const figures = ['pause', 'total', 'restore', 'size']
+console.log(
+  `medians of ${values.rounds}; milliseconds, image in MiB${criuCommand ? '' : '; no criu on this host: npm run setup -- criu'}`,
+)
+console.log('size  kind    tool   ' + figures.map(name => name.padStart(10)).join(''))
+for (const size of values.sizes.split(',').map(Number))
+  for (const kind of values.kinds.split(',')) {
+    const medians = {}
+    const samples = { imago: [], criu: [] }
+    for (let round = 0; round < Number(values.rounds); round++)
+      for (const name of criuCommand ? ['imago', 'criu'] : ['imago'])
+        samples[name].push(await measure(engines[name], size, kind))
+    for (const name of Object.keys(samples).filter(each => samples[each].length > 0)) {
+      medians[name] = Object.fromEntries(
+        figures.map(figure => [figure, median(samples[name].map(sample => sample[figure]))]),
+      )
+      console.log(
+        `${String(size).padEnd(5)} ${kind.padEnd(7)} ${name.padEnd(6)} ${figures.map(figure => medians[name][figure].toFixed(2).padStart(10)).join('')}`,
+      )
+    }
+    if (medians.criu)
+      console.log(
+        `${' '.repeat(14)}criu/imago${figures
+          .map(figure => `${(medians.criu[figure] / medians.imago[figure]).toFixed(1)}×`.padStart(10))
+          .join('')
+          .slice(3)}`,
+      )
+  }
