@@ -20,7 +20,7 @@ export function processImageText(image: ProcessImage, options: ProcessViewOption
   const threads = image.processes.reduce((sum, process) => sum + process.threads.length, 0)
   const head = [
     styled('bold', `process image, format ${image.origin.format}, ${image.isa}`),
-    ...Object.entries(image.origin.notes).map(([name, value]) => `  ${name.padEnd(12)}${value}`),
+    ...optionalText(columns(Object.entries(image.origin.notes), { indent: '  ' })),
   ]
   if (image.processes.length > 1) {
     head.push(
@@ -81,6 +81,10 @@ function processText(process: Process, image: ProcessImage, options: ProcessView
 
 function section(title: string, text: string): string {
   return `  ${styled('cyan', title)}\n${text}`
+}
+
+function optionalText(text: string): string[] {
+  return text === '' ? [] : [text]
 }
 
 function optionalSection(title: string, text: string): string[] {
