@@ -158,7 +158,7 @@ const figures = ['pause', 'total', 'restore', 'size']
 console.log(
   `medians of ${values.rounds}; milliseconds, image in MiB${criuCommand ? '' : '; no criu on this host: npm run setup -- criu'}`,
 )
-console.log('size  kind    tool   ' + figures.map(name => name.padStart(10)).join(''))
+console.log(`size  kind    tool   ${figures.map(name => name.padStart(10)).join('')}`)
 for (const size of values.sizes.split(',').map(Number))
   for (const kind of values.kinds.split(',')) {
     const medians = {}
