@@ -52,8 +52,8 @@ const segment = {
   base: u64(),
   /** In bytes: granularity is already applied. */
   limit: u32(0xffff),
-  /** VMX access rights: type 0–3, S 4, DPL 5–6, P 7, AVL 12, L 13, D/B 14, G 15, unusable 16 (Intel SDM 3, 24.4.1). */
-  attributes: bits(17),
+  /** VMX access rights: type 0–3, S 4, DPL 5–6, P 7, AVL 12, L 13, D/B 14, G 15, unusable 16 (set whenever P is not). Intel SDM 3, 24.4.1. */
+  attributes: bits(17, 0x10000),
 }
 
 /** MSR → its number; `efer` and the rest are fields of `msr` by the same name. */
