@@ -50,6 +50,14 @@ function timingOf(text: CheckpointText, folder: string, clock: number | undefine
   return { cpuClock, apicClock: divider > 0 ? cpuClock / divider : undefined }
 }
 
+/** The state alone, without the RAM. @throws UnreadableError for a text that is no checkpoint of an x86 machine. */
+export function readState(
+  text: CheckpointText,
+  timing: Gem5Timing = { cpuClock: DEFAULT_CLOCK, apicClock: undefined },
+) {
+  return readTable(gem5Table, new TimedFields(text, timing))
+}
+
 export async function readGem5(
   location: string,
   options: { readonly clock?: number } = {},

@@ -1,0 +1,84 @@
+/**
+ * The devices of a migration stream as fields by name: `cpu/env.cr[0]`, `i8259#1/irr`; an element of an array that is
+ * one field is `cpu/env.regs[3]`. Changes are collected, and applied to the device states at the end.
+ */
+import type { RawFields, RawValue } from '../machine-table.js'
+import type { DeviceState } from './device-state.js'
+import type { QemuStream } from './stream.js'
+
+export class QemuFields implements RawFields {
+  readonly #devices = new Map<string, DeviceState>()
+  readonly #changes = new Map<string, Map<string, RawValue>>()
+  /** `shift` of `-icount`, which the stream does not hold. */
+  readonly icountShift: bigint
+
+  constructor(devices: Iterable<DeviceState>, icountShift = 0) {
+    this.icountShift = BigInt(icountShift)
+    for (const device of devices)
+      this.#devices.set(device.instance === 0 ? device.name : `${device.name}#${device.instance}`, device)
+  }
+
+  static of(stream: QemuStream, icountShift?: number): QemuFields {
+    return new QemuFields(stream.devices, icountShift)
+  }
+
+  hasDevice(name: string): boolean {
+    return this.#devices.has(name)
+  }
+
+  has(name: string): boolean {
+    const { device, path } = split(name)
+    return this.#devices.get(device)?.has(path) ?? false
+  }
+
+  get(name: string): RawValue | undefined {
+    const { device, path } = split(name)
+    const state = this.#devices.get(device)
+    if (state === undefined) return undefined
+    const changed = this.#changes.get(device)?.get(path)
+    if (changed !== undefined) return changed
+    if (state.has(path)) return state.get(path)
+    const element = elementOf(path)
+    const list = element && this.get(`${device}/${element.path}`)
+    return Array.isArray(list) ? (list as bigint[])[element!.index] : undefined
+  }
+
+  /** An integer; 0 where the stream has no such field. */
+  integer(name: string): bigint {
+    const value = this.get(name)
+    return typeof value === 'bigint' ? value : 0n
+  }
+
+  /** Fields that the machine of the template lacks are left out: the read-back shows the loss. */
+  set(name: string, value: RawValue): void {
+    const { device, path } = split(name)
+    const state = this.#devices.get(device)
+    if (state === undefined) return
+    if (state.has(path)) {
+      const changes = this.#changes.get(device) ?? new Map<string, RawValue>()
+      this.#changes.set(device, changes.set(path, value))
+      return
+    }
+    const element = elementOf(path)
+    const list = element && this.get(`${device}/${element.path}`)
+    if (!Array.isArray(list)) return
+    const copy = [...(list as bigint[])]
+    copy[element!.index] = value as bigint
+    this.set(`${device}/${element!.path}`, copy)
+  }
+
+  /** The devices that changed, with their new state. */
+  patched(): DeviceState[] {
+    return [...this.#changes].map(([device, changes]) => this.#devices.get(device)!.patched(changes))
+  }
+}
+
+function split(name: string): { device: string; path: string } {
+  const slash = name.indexOf('/')
+  return { device: name.slice(0, slash), path: name.slice(slash + 1) }
+}
+
+function elementOf(path: string): { path: string; index: number } | undefined {
+  const match = /^(.*)\[(\d+)\]$/.exec(path)
+  return match === null ? undefined : { path: match[1]!, index: Number(match[2]) }
+}

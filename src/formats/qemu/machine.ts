@@ -1,0 +1,184 @@
+/**
+ * A migration stream ↔ a machine image. Writing needs a template: a stream of the machine command line that shall go
+ * on with the image (any guest). Its devices are patched in place, its RAM is written anew.
+ */
+import fs from 'node:fs'
+import { LossError, UsageError } from '../../lib/errors.js'
+import type { MachineImage, MachineState } from '../../model/machine.js'
+import { FOUR_GIB, ramRanges } from '../../model/machine-memory.js'
+import { type Extent, Memory, sliceExtent, ZERO } from '../../model/memory.js'
+import { lossesBetween, readTable, writeTable } from '../machine-table.js'
+import type { Loss, WriteOptions } from '../registry.js'
+import { QemuFields } from './fields.js'
+import { openStream, type QemuStream } from './stream.js'
+import { qemuTable, understoodDevices, virtualNow } from './table.js'
+
+const RAM_BLOCK = 'pc.ram'
+
+/** What a capture notes beside its stream (`FILE.imago.json`), since no stream holds it. */
+export interface CaptureRecord {
+  /** Words of the QEMU command line, without the guest's own arguments. */
+  readonly commandLine?: readonly string[]
+  readonly cpuFeatures?: readonly string[]
+  readonly tscRate?: number
+  readonly icountShift?: number
+}
+
+export const captureRecordPath = (stream: string): string => `${stream}.imago.json`
+
+function captureRecord(stream: string): CaptureRecord {
+  try {
+    return JSON.parse(fs.readFileSync(captureRecordPath(stream), 'utf8')) as CaptureRecord
+  } catch {
+    return {}
+  }
+}
+
+export async function readQemu(path: string): Promise<MachineImage> {
+  const stream = openStream(path)
+  const record = captureRecord(path)
+  if (stream.device('cpu', 1) !== undefined)
+    throw new LossError('machines of one CPU only', { file: path, found: 'a second CPU' })
+  const state = readTable(qemuTable, QemuFields.of(stream, record.icountShift))
+  state.cpu.tscRate ??= record.tscRate
+  return {
+    isa: 'x86-64',
+    memory: guestMemory(stream),
+    cpus: [state.cpu],
+    devices: state.devices,
+    notUnderstood: stream.devices
+      .filter(({ name }) => !understoodDevices.has(name))
+      .map(({ title }) => title),
+    ...(record.cpuFeatures ? { cpuFeatures: new Set(record.cpuFeatures) } : {}),
+    origin: {
+      format: 'qemu',
+      path,
+      notes: {
+        machine: stream.machine,
+        ...(record.commandLine ? { 'command line': record.commandLine.join(' ') } : {}),
+      },
+      raw: stream,
+    },
+  }
+}
+
+/** Where RAM below 4 GiB ends at most (`hw/i386/pc_piix.c`, `pc_q35.c`). */
+function lowRamLimit(machine: string, ramBytes: number): number {
+  if (machine.includes('q35')) return ramBytes >= 0xb0000000 ? 0x80000000 : ramBytes
+  return ramBytes >= 0xe0000000 ? 0xc0000000 : ramBytes
+}
+
+function guestMemory(stream: QemuStream): Memory {
+  const block = stream.block(RAM_BLOCK)
+  if (block === undefined)
+    throw new LossError(`the stream has no RAM block '${RAM_BLOCK}'`, {
+      file: stream.source.path,
+      found: stream.blocks.map(({ name }) => name).join(', '),
+      hint: 'capture with -machine pc, without -object memory-backend-*',
+    })
+  const low = BigInt(lowRamLimit(stream.machine, block.size))
+  const whole = Memory.from([{ address: 0n, length: block.size, content: ZERO }]).overlay(
+    block.memory.extents,
+  )
+  return Memory.from(split(whole, low, FOUR_GIB))
+}
+
+/** The same memory with what lies from `at` on moved to `to`. */
+function* split(memory: Memory, at: bigint, to: bigint): Generator<Extent> {
+  for (const extent of memory.extents) {
+    const end = extent.address + BigInt(extent.length)
+    if (extent.address < at) yield sliceExtent(extent, extent.address, end < at ? end : at)
+    if (end > at) {
+      const high = sliceExtent(extent, at, end)
+      yield { ...high, address: high.address - at + to }
+    }
+  }
+}
+
+export function qemuOptions({ options }: WriteOptions): { template: string } {
+  const template = options.template
+  if (typeof template !== 'string')
+    throw new UsageError('a QEMU stream is written over a template', {
+      hint: "--template FILE: any stream of the machine command line that shall go on with it; 'imago vm capture' makes one",
+    })
+  return { template }
+}
+
+/** @throws LossError when the template's machine has other RAM. */
+export async function writeQemu(
+  image: MachineImage,
+  target: string,
+  options: { readonly template: string },
+): Promise<readonly Loss[]> {
+  if (image.cpus.length !== 1)
+    throw new LossError(`a machine of ${image.cpus.length} CPUs does not fit a template of one`)
+  const template = openStream(options.template)
+  try {
+    const { icountShift } = captureRecord(options.template)
+    const fields = QemuFields.of(template, icountShift)
+    const state: MachineState = { cpu: image.cpus[0]!, devices: image.devices }
+    const devices = patchDevices(state, fields)
+    template.write(target, {
+      devices: devices.changed,
+      memory: new Map([[RAM_BLOCK, blockMemory(image.memory, template)]]),
+    })
+    return [
+      ...devices.losses,
+      ...image.notUnderstood
+        .filter(
+          name => image.origin.format !== 'qemu' || template.devices.every(({ title }) => title !== name),
+        )
+        .map(name => ({
+          kind: 'dropped' as const,
+          subject: name,
+          field: 'all',
+          detail: 'a device that the model does not know',
+        })),
+      ...template.devices
+        .filter(({ name }) => !understoodDevices.has(name))
+        .map(({ title }) => ({
+          kind: 'defaulted' as const,
+          subject: title,
+          field: 'all',
+          detail: 'as in the template',
+        })),
+    ]
+  } finally {
+    template.source.close()
+  }
+}
+
+/** The template's devices with a machine's state, and what that lost. */
+export function patchDevices(state: MachineState, fields: QemuFields) {
+  writeTable(qemuTable, state, fields)
+  const after = readTable(qemuTable, fields)
+  // The clock goes on from where the template stands; everything is rebased to it, and no guest can see it.
+  const moved = { ...state, devices: { ...state.devices, time: virtualNow(fields) * 1000n } }
+  return { changed: fields.patched(), losses: lossesBetween(moved, after) }
+}
+
+function blockMemory(memory: Memory, template: QemuStream): Memory {
+  const block = template.block(RAM_BLOCK)
+  if (block === undefined)
+    throw new UsageError(`the template has no RAM block '${RAM_BLOCK}'`, { file: template.source.path })
+  const low = BigInt(lowRamLimit(template.machine, block.size))
+  const expected = [
+    { start: 0n, length: Number(low) },
+    ...(block.size > Number(low) ? [{ start: FOUR_GIB, length: block.size - Number(low) }] : []),
+  ]
+  const found = ramRanges(memory)
+  const text = (ranges: typeof found) =>
+    ranges.map(({ start, length }) => `${length / 2 ** 20} MiB at 0x${start.toString(16)}`).join(', ')
+  if (text(found) !== text(expected))
+    throw new LossError('the template has another amount of RAM', {
+      file: template.source.path,
+      found: text(found),
+      expected: text(expected),
+      hint: 'make the template with the same -m',
+    })
+  return Memory.from(
+    memory.extents.map(extent =>
+      extent.address >= FOUR_GIB ? { ...extent, address: extent.address - FOUR_GIB + low } : extent,
+    ),
+  )
+}
