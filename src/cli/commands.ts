@@ -21,6 +21,12 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./verbs/verify.js'),
   },
   {
+    name: 'convert',
+    group: 'image',
+    summary: 'write an image in another format',
+    load: () => import('./verbs/convert.js'),
+  },
+  {
     name: 'formats',
     group: 'imago',
     summary: 'list the image formats and what works with each',

@@ -29,6 +29,7 @@ export interface Loss {
   readonly detail: string
 }
 
+/** What a reader or writer may be told: options of the verb that only its format knows. */
 export interface WriteOptions {
   /** Values of the verb's options, named as on the command line. */
   readonly options: Readonly<Record<string, unknown>>
@@ -43,17 +44,23 @@ interface FormatBase {
   probe(input: ProbeInput): boolean
   /** Checks what only this format can check (checksums, own invariants); returns the problems found. */
   verify?(path: string): Promise<readonly string[]>
+  /** What to do with an image that was just written: the command that resumes it. */
+  hints?(
+    path: string,
+    image: MachineImage | ProcessImage,
+    options: Readonly<Record<string, unknown>>,
+  ): readonly string[]
 }
 
 export interface ProcessFormat extends FormatBase {
   readonly kind: 'process'
-  read?(path: string): Promise<ProcessImage>
+  read?(path: string, options?: WriteOptions): Promise<ProcessImage>
   write?(image: ProcessImage, path: string, options: WriteOptions): Promise<readonly Loss[]>
 }
 
 export interface MachineFormat extends FormatBase {
   readonly kind: 'machine'
-  read?(path: string): Promise<MachineImage>
+  read?(path: string, options?: WriteOptions): Promise<MachineImage>
   write?(image: MachineImage, path: string, options: WriteOptions): Promise<readonly Loss[]>
 }
 
@@ -92,12 +99,12 @@ export type ReadImage =
   | { kind: 'machine'; format: MachineFormat; image: MachineImage }
 
 /** Detects the format and reads the image into its model. */
-export async function readImage(path: string): Promise<ReadImage> {
+export async function readImage(path: string, options: WriteOptions = { options: {} }): Promise<ReadImage> {
   const format = detectFormat(path)
   if (format.read === undefined)
     throw new LossError(`format ${format.name} can be recognised but not read yet`, { file: path })
-  if (format.kind === 'process') return { kind: 'process', format, image: await format.read(path) }
-  return { kind: 'machine', format, image: await format.read(path) }
+  if (format.kind === 'process') return { kind: 'process', format, image: await format.read(path, options) }
+  return { kind: 'machine', format, image: await format.read(path, options) }
 }
 
 function probeInput(path: string): ProbeInput {

@@ -7,9 +7,17 @@ export const gem5: MachineFormat = {
   summary: 'gem5 X86 checkpoint: m5.cpt and the RAM beside it (v24 and 2011)',
   container: 'directory',
   probe: ({ entries }) => entries?.includes('m5.cpt') ?? false,
-  read: async path => (await import('./machine.js')).readGem5(path),
+  read: async (path, options) => {
+    const { gem5Options, readGem5 } = await import('./machine.js')
+    const { clock } = gem5Options(options ?? { options: {} })
+    return readGem5(path, clock === undefined ? {} : { clock })
+  },
   write: async (image, path, options) => {
     const { gem5Options, writeGem5 } = await import('./machine.js')
     return writeGem5(image, path, gem5Options(options))
   },
+  hints: (path, _, { gem5Version }) =>
+    gem5Version === '2011'
+      ? [`restore it as ${path}/restore.txt says`]
+      : [`restore it with  GEM5_ROOT=… gem5.fast -d out ${path}/restore.py`],
 }

@@ -1,0 +1,63 @@
+import type { Loss } from '../../formats/registry.js'
+import type { Command } from '../command.js'
+
+export const command: Command = {
+  description:
+    'The same thing in another format. Whatever the target cannot hold is reported: dropped, defaulted or rounded.\nProcess images become process images (and gem5-se), machine images machine images.',
+  arguments: [{ name: 'image', summary: 'an image of any format that imago reads' }],
+  options: [
+    { flags: '-t, --to <format>', summary: "the target format ('imago formats' lists them)" },
+    { flags: '-o, --output <path>', summary: 'where the new image goes; it appears whole or not at all' },
+    { flags: '--strict', summary: 'fail, and write nothing, when anything would be lost (exit code 4)' },
+    {
+      flags: '--template <file>',
+      summary: 'qemu, palacios: an image of the machine that shall go on with it',
+    },
+    { flags: '--skeleton <folder>', summary: 'gem5: a checkpoint whose other sections are kept' },
+    { flags: '--gem5-version <era>', summary: 'gem5: layout of the checkpoint', choices: ['v24', '2011'] },
+    { flags: '--tick <ps>', summary: 'gem5: curTick of the checkpoint, in picoseconds' },
+    { flags: '--clock <frequency>', summary: 'gem5: CPU clock, which is the rate of the guest’s TSC' },
+    { flags: '--raw-ram', summary: 'gem5: RAM uncompressed and sparse (quicker)' },
+    {
+      flags: '--ignore-cpu',
+      summary: 'gem5: write even where the guest may use CPU features that gem5 lacks',
+    },
+    {
+      flags: '--memory <file>',
+      summary: 'palacios: the raw memory dump that belongs to the source checkpoint',
+    },
+    { flags: '--paging <kind>', summary: 'palacios: how the guest was paged', choices: ['shadow', 'nested'] },
+    { flags: '--binary <file>', summary: 'gem5-se: the executable, for pages that the image does not hold' },
+  ],
+  examples: [
+    ['imago convert linux.qemu --to gem5 -o cpt', 'a Linux that QEMU booted, for gem5'],
+    ['imago convert cpt --to qemu --template tiny.qemu -o linux.qemu', 'and back'],
+    ['imago convert myckpt --to criu -o dump', 'a core as CRIU images'],
+  ],
+  async run({ args, options, output }) {
+    const { convert } = await import('../../formats/convert.js')
+    const { losses, hints, target } = await convert(args.image!, options)
+    if (output.json) return output.value({ output: target, losses, hints })
+    output.line(`${target} written`)
+    for (const hint of hints) output.line(`  ${hint}`)
+    if (losses.length > 0) output.line(lossText(losses))
+  },
+}
+
+/** Losses as a block: a line a device and kind. */
+export function lossText(losses: readonly Loss[]): string {
+  const groups = new Map<string, Loss[]>()
+  for (const loss of losses) {
+    const key = `${loss.kind} ${loss.subject}`
+    groups.set(key, [...(groups.get(key) ?? []), loss])
+  }
+  const lines = [...groups.values()].map(group => {
+    const shown = group.slice(0, MOST_FIELDS).map(({ field, detail }) => `${field}: ${detail}`)
+    const more = group.length > MOST_FIELDS ? `; and ${group.length - MOST_FIELDS} more` : ''
+    return `  ${group[0]!.kind.padEnd(9)}  ${group[0]!.subject}: ${shown.join('; ')}${more}`
+  })
+  return [`${losses.length} ${losses.length === 1 ? 'field' : 'fields'} lost or changed:`, ...lines].join(
+    '\n',
+  )
+}
+const MOST_FIELDS = 4

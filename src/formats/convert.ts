@@ -1,0 +1,67 @@
+/** One image as another format: read, check that the target can take it, write, report what was lost. */
+import fs from 'node:fs'
+import path from 'node:path'
+import { temporaryName } from '../lib/atomic-file.js'
+import { LossError, UsageError } from '../lib/errors.js'
+import { type Format, formatNamed, type Loss, type ReadImage, readImage } from './registry.js'
+
+export interface Conversion {
+  readonly target: string
+  readonly losses: readonly Loss[]
+  /** What to do with the result: the command that resumes it. */
+  readonly hints: readonly string[]
+}
+
+/**
+ * @param options values of the verb's options, named as on the command line.
+ * @throws LossError under `strict` when anything was lost: nothing is then written.
+ */
+export async function convert(
+  source: string,
+  options: Readonly<Record<string, unknown>>,
+): Promise<Conversion> {
+  const { to, output, strict } = options as { to?: string; output?: string; strict?: boolean }
+  if (to === undefined)
+    throw new UsageError('no target format', { hint: "--to FORMAT; 'imago formats' lists them" })
+  if (output === undefined) throw new UsageError('no place for the new image', { hint: '-o PATH' })
+  const format = formatNamed(to)
+  const target = path.resolve(output)
+  if (target === path.resolve(source)) throw new UsageError('the new image would replace the old one')
+  const read = await readImage(source, { options })
+  if (strict !== true) {
+    const losses = await writeAs(format, read, target, options)
+    return { target, losses, hints: format.hints?.(target, read.image, options) ?? [] }
+  }
+  const temporary = temporaryName(target)
+  try {
+    const losses = await writeAs(format, read, temporary, options)
+    if (losses.length > 0)
+      throw new LossError(`${losses.length} fields would be lost or changed`, {
+        file: source,
+        found: losses
+          .slice(0, 5)
+          .map(({ kind, subject, field }) => `${kind} ${subject} ${field}`)
+          .join(', '),
+        hint: 'leave --strict out to convert all the same, with a report',
+      })
+    fs.rmSync(target, { recursive: true, force: true })
+    fs.renameSync(temporary, target)
+    return { target, losses, hints: format.hints?.(target, read.image, options) ?? [] }
+  } finally {
+    fs.rmSync(temporary, { recursive: true, force: true })
+  }
+}
+
+function writeAs(
+  format: Format,
+  read: ReadImage,
+  target: string,
+  options: Readonly<Record<string, unknown>>,
+): Promise<readonly Loss[]> {
+  if (format.kind === 'process' && read.kind === 'process' && format.write)
+    return format.write(read.image, target, { options })
+  if (format.kind === 'machine' && read.kind === 'machine' && format.write)
+    return format.write(read.image, target, { options })
+  if (format.write === undefined) throw new LossError(`format ${format.name} cannot be written`)
+  throw new UsageError(`a ${read.kind} image cannot become ${format.name}, which holds a ${format.kind}`)
+}
