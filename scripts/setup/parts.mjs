@@ -35,10 +35,10 @@ class Part {
   }
 }
 
-/** trixie's criu for this host and the libraries it needs: the host's own may be too old for its kernel. */
-function makeCriu(into) {
+/** Another suite's criu for this host and the libraries it needs: the host's own may be too old for its kernel. */
+const makeCriu = suite => into => {
   const architecture = process.arch === 'arm64' ? 'arm64' : 'amd64'
-  unpackDebian({ suite: 'trixie', architecture, packages: ['criu'] }, into)
+  unpackDebian({ suite, architecture, packages: ['criu'] }, into)
   const libraries = `usr/lib/${architecture === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`
   for (const name of ['usr/share', 'etc', 'var', `${libraries}/gconv`])
     fs.rmSync(path.join(into, name), { recursive: true, force: true })
@@ -49,7 +49,9 @@ const versions = JSON.parse(fs.readFileSync(new URL('./parts.json', import.meta.
 const make = (name, summary, fill) => [name, new Part(name, versions[name], summary, fill)]
 
 export const parts = Object.fromEntries([
-  make('criu', 'criu 4.1 of Debian trixie', makeCriu),
+  make('criu', 'criu 4.1 of Debian trixie', makeCriu('trixie')),
+  // 4.1 cannot dump TCP sockets on Linux 6.16 and later: SO_PASSCRED is refused there.
+  make('criu-4.2', 'criu 4.2 of Debian forky', makeCriu('forky')),
   make('crit', "CRIU's own image tool in Python, to compare with", into =>
     unpackDebian(
       { suite: 'trixie', architecture: 'amd64', packages: ['python3-pycriu'], closure: false },
@@ -76,6 +78,6 @@ export const goals = {
       'qemu-system-arm',
       'qemu-system-x86',
     ],
-    parts: ['criu', 'crit', 'arm64-machine'],
+    parts: ['criu', 'criu-4.2', 'crit', 'arm64-machine'],
   },
 }

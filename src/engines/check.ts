@@ -6,7 +6,10 @@ import { checksOfThisHost } from './host-check.js'
 const groups: ReadonlyArray<{
   readonly title: string
   load(): Promise<{ readonly checks: readonly HostCheck[] }>
-}> = [{ title: 'host', load: async () => ({ checks: checksOfThisHost }) }]
+}> = [
+  { title: 'host', load: async () => ({ checks: checksOfThisHost }) },
+  { title: 'criu', load: () => import('./criu/check.js') },
+]
 
 export interface CheckResult {
   readonly group: string

@@ -50,4 +50,4 @@ export const engines: ReadonlyArray<{
   readonly name: string
   readonly formats: readonly string[]
   load(): Promise<ProcessEngine>
-}> = []
+}> = [{ name: 'criu', formats: ['criu'], load: async () => (await import('./criu/engine.js')).engine }]

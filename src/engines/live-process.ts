@@ -1,0 +1,57 @@
+/** What /proc says of live processes: enough for engines to find, watch and end a tree. Source: proc(5). */
+import fs from 'node:fs'
+import { PAGE_SIZE } from '../model/memory.js'
+
+export interface LiveProcess {
+  /** R running, S and D sleeping, T stopped, t traced, Z zombie, X dead. */
+  readonly state: string
+  readonly name: string
+  /** Pid of the debugger, 0 for none. */
+  readonly tracer: number
+}
+
+/** Undefined when no process or thread has this id. */
+export function liveProcess(pid: number): LiveProcess | undefined {
+  const status = readText(`/proc/${pid}/status`)
+  if (status === undefined) return undefined
+  const field = (name: string) => new RegExp(`^${name}:\\t(.*)$`, 'm').exec(status)?.[1] ?? ''
+  return { state: field('State')[0] ?? '?', name: field('Name'), tracer: Number(field('TracerPid')) }
+}
+
+/** The process and all its descendants, parents first. */
+export function processTree(root: number): number[] {
+  const tree = [root]
+  for (const pid of tree)
+    for (const thread of threadsOf(pid))
+      for (const child of (readText(`/proc/${pid}/task/${thread}/children`) ?? '').split(' '))
+        if (child !== '') tree.push(Number(child))
+  return tree
+}
+
+/** Thread ids of a process; none when it is gone. */
+export function threadsOf(pid: number): number[] {
+  try {
+    return fs.readdirSync(`/proc/${pid}/task`).map(Number)
+  } catch {
+    return []
+  }
+}
+
+/** Pages of a process that are its own: neither shared nor as its files have them. */
+export function anonymousPages(pid: number): number {
+  const rollup = readText(`/proc/${pid}/smaps_rollup`) ?? ''
+  return (Number(/^Anonymous: +(\d+) kB$/m.exec(rollup)?.[1] ?? 0) * 1024) / PAGE_SIZE
+}
+
+/** Pages of a process that are in memory. */
+export function residentPages(pid: number): number {
+  return Number(readText(`/proc/${pid}/statm`)?.split(' ')[1] ?? 0)
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return fs.readFileSync(path, 'utf8')
+  } catch {
+    return undefined
+  }
+}
