@@ -27,6 +27,36 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./verbs/convert.js'),
   },
   {
+    name: 'criu decode',
+    group: 'image',
+    summary: 'print a CRIU image file as JSON',
+    load: () => import('./verbs/criu-decode.js'),
+  },
+  {
+    name: 'criu encode',
+    group: 'image',
+    summary: 'make a CRIU image file from JSON',
+    load: () => import('./verbs/criu-encode.js'),
+  },
+  {
+    name: 'criu show',
+    group: 'image',
+    summary: 'print a CRIU image file as JSON for people',
+    load: () => import('./verbs/criu-show.js'),
+  },
+  {
+    name: 'criu info',
+    group: 'image',
+    summary: 'say what a CRIU image file is',
+    load: () => import('./verbs/criu-info.js'),
+  },
+  {
+    name: 'criu x',
+    group: 'image',
+    summary: 'list what is in a CRIU image directory',
+    load: () => import('./verbs/criu-x.js'),
+  },
+  {
     name: 'formats',
     group: 'imago',
     summary: 'list the image formats and what works with each',

@@ -190,6 +190,11 @@ export class ReverseWriter {
     new DataView(this.#bytes.buffer).setBigUint64(at, value, true)
   }
 
+  u32(value: number): void {
+    const at = this.#reserve(4)
+    for (let i = 0; i < 4; i++) this.#bytes[at + i] = value >>> (8 * i)
+  }
+
   tag(number: number, wireType: number): void {
     this.varint(number * 8 + wireType)
   }

@@ -52,6 +52,13 @@ export function encodeMessage<T extends MessageType>(type: T, message: MessageOf
   return exactBytes.get(message) ?? encodeCanonically(type, message as Message)
 }
 
+/** The same into `writer`, before what it holds. */
+export function writeMessage(type: MessageType, message: Message, writer: ReverseWriter): void {
+  const exact = exactBytes.get(message)
+  if (exact !== undefined) writer.put(exact)
+  else encode(type, message, writer)
+}
+
 function decode(type: MessageType, reader: WireReader, depth: number): Message {
   if (depth > MAX_DEPTH) reader.fail(`messages are nested more than ${MAX_DEPTH} deep`)
   const message: Record<string, unknown> = {}

@@ -7,11 +7,12 @@
  *
  * A page map begins with a `pagemap_head`; a ghost file with chunks goes on with `ghost_chunk_entry`.
  */
-import { ByteReader, ByteWriter, hex } from '../../lib/bytes.js'
+import { ByteReader, hex } from '../../lib/bytes.js'
 import { UnreadableError } from '../../lib/errors.js'
 import { limits } from '../../lib/limits.js'
-import { decodeMessage, encodeMessage } from '../../lib/protobuf.js'
+import { decodeMessage, writeMessage } from '../../lib/protobuf.js'
 import type { Message, MessageOf, MessageType } from '../../lib/protobuf-schema.js'
+import { ReverseWriter } from '../../lib/protobuf-wire.js'
 import { extraLength } from './extra.js'
 import { type Framing, framingMagic, type ImageKind, kindByMagic } from './image-kinds.js'
 import { ghost_chunk_entry } from './schema/files.js'
@@ -66,6 +67,17 @@ export function decodeImageFile(bytes: Uint8Array, file?: string): ImageFile {
   return { kind, framing, entries }
 }
 
+/** The kind of a file and how many entries it has (a page map's head not counted). @throws UnreadableError */
+export function describeImageFile(bytes: Uint8Array, file?: string): { kind: ImageKind; count: number } {
+  const reader = new ByteReader(bytes, { file })
+  const { kind } = readHeader(reader, file)
+  // Only where raw data follows must an entry be decoded to find the next.
+  if (kind.extra !== undefined) return { kind, count: decodeImageFile(bytes, file).entries.length }
+  let count = kind.head === undefined ? 0 : -1
+  for (; reader.remaining > 0; count++) reader.skip(entryLength(reader, file))
+  return { kind, count }
+}
+
 /** Reads an entry's length and checks it. */
 export function entryLength(reader: ByteReader, file?: string): number {
   const offset = reader.position
@@ -81,14 +93,17 @@ export function entryLength(reader: ByteReader, file?: string): number {
 }
 
 export function encodeImageFile(image: ImageFile): Uint8Array {
-  const writer = new ByteWriter(4096)
-  if (image.framing !== 'bare') writer.u32(framingMagic[image.framing])
-  writer.u32(image.kind.magic)
-  for (const entry of image.entries) {
-    const bytes = encodeMessage(entry.type, entry.message)
-    writer.u32(bytes.length).put(bytes)
+  // From the last entry to the first: the writer knows each length when it is needed.
+  const writer = new ReverseWriter()
+  for (let i = image.entries.length - 1; i >= 0; i--) {
+    const entry = image.entries[i]!
     if (entry.extra !== undefined) writer.put(entry.extra)
+    const before = writer.length
+    writeMessage(entry.type, entry.message, writer)
+    writer.u32(writer.length - before)
   }
+  writer.u32(image.kind.magic)
+  if (image.framing !== 'bare') writer.u32(framingMagic[image.framing])
   return writer.finish()
 }
 

@@ -28,6 +28,7 @@ export type PagePlace = 'present' | 'parent' | 'absent'
 
 /** Stands on one entry after another: `while (cursor.next()) …`. Fields that an entry does not have are undefined. */
 export class PageMapCursor {
+  readonly head: MessageOf<typeof pagemap_head>
   readonly pagesId: number
   readonly framing: Framing
   /** The first address, in halves of 32 bits. */
@@ -56,7 +57,8 @@ export class PageMapCursor {
     this.framing = framing
     const length = entryLength(this.#reader, file)
     const base = this.#reader.position
-    this.pagesId = decodeMessage(pagemap_head, this.#reader.take(length), { file, base }).pages_id
+    this.head = decodeMessage(pagemap_head, this.#reader.take(length), { file, base })
+    this.pagesId = this.head.pages_id
   }
 
   /** Moves to the next entry; false at the end. @throws UnreadableError for a broken one. */

@@ -36,6 +36,11 @@ export class CriuFiles {
     )
   }
 
+  /** The record of an open file. */
+  entry(id: number): MessageOf<typeof schema.file_entry> | undefined {
+    return this.#entries.get(id)
+  }
+
   /** Where a regular file was, for mappings, executables and working folders. */
   path(id: number): { path: string; deleted: boolean } | undefined {
     const entry = this.#entries.get(id)
