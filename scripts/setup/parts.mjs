@@ -77,6 +77,7 @@ export const goals = {
       'binutils',
       'qemu-system-arm',
       'qemu-system-x86',
+      ...['musl-tools', 'libunicorn2', 'busybox-static'],
     ],
     parts: ['criu', 'criu-4.2', 'crit', 'arm64-machine'],
   },

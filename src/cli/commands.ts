@@ -57,6 +57,18 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./verbs/criu-x.js'),
   },
   {
+    name: 'vm run',
+    group: 'machine',
+    summary: 'run a static program in a micro-VM that can be saved at any moment',
+    load: () => import('./verbs/vm-run.js'),
+  },
+  {
+    name: 'vm restore',
+    group: 'machine',
+    summary: 'let a saved micro-VM go on',
+    load: () => import('./verbs/vm-restore.js'),
+  },
+  {
     name: 'formats',
     group: 'imago',
     summary: 'list the image formats and what works with each',

@@ -1,0 +1,139 @@
+/**
+ * What an engine gives the monitor: one virtual CPU that runs a program in ring 3 until something happens.
+ *
+ * The state of a CPU that stands still is always canonical: ring 3, rip at the next instruction of the program,
+ * whatever way the engine got out of it. So the state of one engine is the state of the other.
+ */
+
+import { encodeSpecialRegisters, type KvmSegment } from '../../isa/x86-64-kvm.js'
+import { PAGE_SIZE } from '../../model/memory.js'
+import type { GuestMemory } from './guest-memory.js'
+import { AREA, CONTROL, GDT_LIMIT, IDT_LIMIT, type Layout, SELECTOR, TSS_LIMIT } from './layout.js'
+
+/** Why `run` returned. */
+export type CpuExit =
+  /** A system call: number in rax, arguments in rdi, rsi, rdx, r10, r8, r9. */
+  | { readonly kind: 'syscall' }
+  /** An exception of the program; rip is at the instruction. `address` is CR2 for a page fault. */
+  | { readonly kind: 'fault'; readonly vector: number; readonly errorCode: number; readonly address: bigint }
+  /** Somebody asked for it. */
+  | { readonly kind: 'stopped' }
+
+/** All that a CPU is, in canonical form. */
+export interface CpuState {
+  /** In the order of `registerNames`. */
+  readonly registers: BigUint64Array
+  readonly fsBase: bigint
+  readonly gsBase: bigint
+  /** XSAVE area, standard format, at least 576 bytes (Intel SDM 1, 13.4). */
+  readonly xsave: Uint8Array
+  readonly xcr0: bigint
+}
+
+export interface VirtualCpu {
+  readonly engine: 'kvm' | 'unicorn'
+  /** Valid after each exit; written before the next run. In the order of `registerNames`. */
+  readonly registers: BigUint64Array
+  fsBase: bigint
+  gsBase: bigint
+  run(): CpuExit
+  /** After a system call exit: makes rip and rflags those of the instruction after it. */
+  settle(): void
+  readState(): CpuState
+  writeState(state: CpuState): void
+  /** What another thread needs to stop `run`. */
+  readonly stopHandle: StopHandle
+  release(): void
+}
+
+/** Numbers only: they travel to the main thread, which stops the CPU with them. */
+export type StopHandle =
+  | { readonly engine: 'kvm'; readonly vmFd: number; readonly runAddress: bigint; readonly tid: number }
+  | { readonly engine: 'unicorn'; readonly handle: bigint; readonly tid: number }
+
+/** How an engine makes a CPU over a memory. */
+export type CpuFactory = (memory: GuestMemory) => VirtualCpu
+
+/** The special registers of every guest: they follow from the layout, but for the two bases. */
+export function specialRegistersFor(layout: Layout, fsBase: bigint, gsBase: bigint): Uint8Array {
+  const area = layout.memorySize
+  const flat: KvmSegment = {
+    base: 0n,
+    limit: 0xffffffff,
+    selector: SELECTOR.userData,
+    type: 3,
+    present: 1,
+    dpl: 3,
+    db: 1,
+    s: 1,
+    l: 0,
+    g: 1,
+    avl: 0,
+    unusable: 0,
+  }
+  const none: KvmSegment = {
+    ...flat,
+    limit: 0,
+    selector: 0,
+    type: 2,
+    present: 0,
+    dpl: 0,
+    db: 0,
+    s: 0,
+    g: 0,
+    unusable: 1,
+  }
+  return encodeSpecialRegisters({
+    segments: {
+      cs: { ...flat, selector: SELECTOR.userCode, type: 11, db: 0, l: 1 },
+      ds: flat,
+      es: flat,
+      fs: { ...flat, base: fsBase },
+      gs: { ...flat, base: gsBase },
+      ss: flat,
+      tr: {
+        ...none,
+        base: BigInt(area + AREA.tss),
+        limit: TSS_LIMIT,
+        selector: SELECTOR.tss,
+        type: 11,
+        present: 1,
+        unusable: 0,
+      },
+      ldt: none,
+    },
+    gdt: { base: BigInt(area + AREA.gdt), limit: GDT_LIMIT },
+    idt: { base: BigInt(area + AREA.idt), limit: IDT_LIMIT },
+    cr0: CONTROL.cr0,
+    cr2: 0n,
+    cr3: BigInt(area + AREA.pml4),
+    cr4: CONTROL.cr4,
+    cr8: 0n,
+    efer: CONTROL.efer,
+    apicBase: 0xfee00900n, // enabled, bootstrap processor: the value after reset
+    interrupts: [0n, 0n, 0n, 0n],
+  })
+}
+
+/** Bytes at the top of the monitor's ring-0 stack; an exception's frame lies below. */
+export function ring0StackTop(layout: Layout): number {
+  return layout.memorySize + AREA.ring0Stack + PAGE_SIZE
+}
+
+/** A state at the start of a program: everything zero but the two pointers; SSE and x87 as after FNINIT. Engines cut `xcr0` to what they have. */
+export function initialState(entry: number, stackPointer: number, xcr0 = 0xe7n): CpuState {
+  const registers = new BigUint64Array(18)
+  registers[16] = BigInt(entry)
+  registers[6] = BigInt(stackPointer)
+  registers[17] = 2n
+  return { registers, fsBase: 0n, gsBase: 0n, xsave: initialXsave(), xcr0 }
+}
+
+export function initialXsave(): Uint8Array {
+  const xsave = new Uint8Array(4096)
+  const view = new DataView(xsave.buffer)
+  view.setUint16(0, 0x37f, true) // FCW
+  view.setUint32(24, 0x1f80, true) // MXCSR
+  view.setBigUint64(512, 3n, true) // XSTATE_BV: x87 and SSE
+  return xsave
+}

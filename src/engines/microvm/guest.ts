@@ -1,0 +1,83 @@
+/**
+ * A guest: memory, CPU, open files, and what a kernel would keep for its one process. Everything here is in an
+ * image; what is only of this run (the wish to stop, the report) is in `Monitor`.
+ */
+import type { VirtualCpu } from './cpu.js'
+import type { GuestMemory } from './guest-memory.js'
+import type { OpenFiles } from './open-files.js'
+
+export interface SignalAction {
+  handler: bigint
+  flags: bigint
+  restorer: bigint
+  mask: bigint
+}
+
+/** The kernel's view of the process. Sizes in bytes, addresses of the guest. */
+export interface ProcessState {
+  /** As the guest was called: argv[0] of the command line. */
+  name: string
+  brkStart: number
+  brk: number
+  umask: number
+  clearTid: bigint
+  signalMask: bigint
+  /** Raised while blocked; bit n−1 is signal n. */
+  pendingSignals: bigint
+  actions: Map<number, SignalAction>
+  /** sigaltstack(2); flags as given (2 is SS_DISABLE). */
+  alternateStack: { address: bigint; flags: number; size: bigint }
+  /** A sleep that a save cut short: what is left, for restart_syscall(2). */
+  sleepLeft: bigint | undefined
+  /** The program chooses code by CPU (glibc): its image is bound to hosts with the same features. */
+  boundToCpu: boolean
+}
+
+export function newProcess(name: string): ProcessState {
+  return {
+    name,
+    brkStart: 0,
+    brk: 0,
+    umask: 0o022,
+    clearTid: 0n,
+    signalMask: 0n,
+    pendingSignals: 0n,
+    actions: new Map(),
+    alternateStack: { address: 0n, flags: 2, size: 0n },
+    sleepLeft: undefined,
+    boundToCpu: false,
+  }
+}
+
+export interface Guest {
+  readonly memory: GuestMemory
+  readonly cpu: VirtualCpu
+  readonly files: OpenFiles
+  readonly process: ProcessState
+  readonly host: HostSide
+}
+
+/** What system calls need of this run. */
+export interface HostSide {
+  /** Waits until a host descriptor is ready for `events` of poll(2), or the time is over: false.
+   * @throws Interrupted when the guest is to stop: the call will be made again. */
+  wait(hostFd: number | undefined, events: number, timeoutNs: bigint | undefined): boolean
+}
+
+/** A call that waits was asked to stop: rewind it. */
+export class Interrupted extends Error {}
+
+/** The guest has ended. */
+export class GuestExit extends Error {
+  readonly code: number
+  /** The signal that killed it. */
+  readonly signal: number | undefined
+  constructor(code: number, signal?: number) {
+    super('guest exit')
+    this.code = code
+    this.signal = signal
+  }
+}
+
+/** System call 400. */
+export class SaveRequested extends Error {}

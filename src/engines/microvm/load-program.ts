@@ -1,0 +1,153 @@
+/**
+ * Puts a static ELF program into fresh guest memory, as Linux's execve does: segments with their permissions, and
+ * on the stack argc, argv, envp and the auxiliary vector (System V ABI, AMD64 supplement, 3.4.1).
+ */
+import crypto from 'node:crypto'
+import { FileSource } from '../../lib/byte-source.js'
+import { EM, ET, PF, PT, readElfHeader, readNotes, readProgramHeaders } from '../../lib/elf-header.js'
+import { LossError, UnreadableError, UsageError } from '../../lib/errors.js'
+import { PAGE_SIZE } from '../../model/memory.js'
+import type { ProcessState } from './guest.js'
+import type { GuestMemory } from './guest-memory.js'
+import { LOWEST_ADDRESS, PIE_BASE, STACK_SIZE } from './layout.js'
+import { Protection } from './mappings.js'
+
+const NT_GNU_ABI_TAG = 1
+
+export interface LoadedProgram {
+  readonly entry: number
+  readonly stackPointer: number
+}
+
+const pageDown = (value: number) => Math.floor(value / PAGE_SIZE) * PAGE_SIZE
+const pageUp = (value: number) => Math.ceil(value / PAGE_SIZE) * PAGE_SIZE
+
+/** @throws UnreadableError, UsageError for a program that cannot run here, with the cure. */
+export function loadProgram(
+  memory: GuestMemory,
+  process: ProcessState,
+  file: string,
+  argv: readonly string[],
+  environment: readonly string[],
+): LoadedProgram {
+  const source = new FileSource(file)
+  try {
+    const header = readElfHeader(source)
+    if (header.machine !== EM.X86_64)
+      throw new UsageError('the program is not for x86-64', { file, hint: 'guests are x86-64 programs' })
+    const segments = readProgramHeaders(source, header)
+    if (segments.some(segment => segment.type === PT.INTERP))
+      throw new UsageError('the program is dynamically linked', {
+        file,
+        hint: 'link it with -static (musl-gcc -static, or go build with CGO_ENABLED=0)',
+      })
+    if (header.type !== ET.EXEC && header.type !== ET.DYN)
+      throw new UnreadableError('not an executable', { file })
+    const base = header.type === ET.DYN ? PIE_BASE : 0
+    const stackBottom = memory.memorySize - STACK_SIZE
+
+    let end = 0
+    let headersAt = 0
+    for (const segment of segments) {
+      if (segment.type === PT.NOTE)
+        process.boundToCpu ||= readNotes(source, segment).some(
+          note => note.name === 'GNU' && note.type === NT_GNU_ABI_TAG,
+        )
+      if (segment.type !== PT.LOAD || segment.memorySize === 0) continue
+      const address = base + Number(segment.virtualAddress)
+      const segmentEnd = address + segment.memorySize
+      if (address < LOWEST_ADDRESS || segmentEnd + PAGE_SIZE > stackBottom)
+        throw new UsageError('the program does not fit into the memory of the guest', {
+          file,
+          address: BigInt(address),
+          expected: `addresses from 0x${LOWEST_ADDRESS.toString(16)} to 0x${(stackBottom - PAGE_SIZE).toString(16)}`,
+          hint: 'give more memory: --memory 256M',
+        })
+      if (segment.fileSize > segment.memorySize)
+        throw new UnreadableError('a segment is longer in the file than in memory', { file })
+      const protection =
+        (segment.flags & PF.R ? Protection.read : 0) |
+        (segment.flags & PF.W ? Protection.write : 0) |
+        (segment.flags & PF.X ? Protection.execute : 0)
+      if ((protection & 6) === 6)
+        throw new LossError('a segment of the program is writable and executable', {
+          file,
+          address: BigInt(address),
+          hint: 'link it without -N; a guest may not write what it executes',
+        })
+      const start = pageDown(address)
+      if (memory.mappings.within(start, pageUp(segmentEnd)).length > 0)
+        throw new UnreadableError('segments of the program share a page', { file, address: BigInt(start) })
+      memory.map(start, pageUp(segmentEnd), protection, 'program')
+      source.readInto(memory.bytes.subarray(address, address + segment.fileSize), segment.offset)
+      if (
+        segment.offset <= header.programHeaderOffset &&
+        header.programHeaderOffset < segment.offset + segment.fileSize
+      )
+        headersAt = address + header.programHeaderOffset - segment.offset
+      end = Math.max(end, segmentEnd)
+    }
+    if (end === 0) throw new UnreadableError('the program has nothing to load', { file })
+    process.brkStart = pageUp(end)
+    process.brk = process.brkStart
+    memory.map(stackBottom, memory.memorySize, Protection.read | Protection.write, '[stack]')
+    const entry = base + Number(header.entry)
+    const auxiliary: Array<[number, number]> = [
+      [3, headersAt], // AT_PHDR
+      [4, 56],
+      [5, header.programHeaderCount],
+      [6, PAGE_SIZE],
+      [7, 0], // AT_BASE
+      [8, 0],
+      [9, entry],
+      ...identity(),
+      [16, 0x178bfbff], // AT_HWCAP: CPUID 1 edx of the x86-64 baseline
+      [17, 100], // AT_CLKTCK
+      [23, 0], // AT_SECURE
+    ]
+    return { entry, stackPointer: writeStack(memory, file, argv, environment, auxiliary) }
+  } finally {
+    source.close()
+  }
+}
+
+function identity(): Array<[number, number]> {
+  const ids = [process.getuid!(), process.geteuid!(), process.getgid!(), process.getegid!()]
+  return ids.map((id, i) => [11 + i, id])
+}
+
+/** Fills the top of the stack; returns the stack pointer. */
+function writeStack(
+  memory: GuestMemory,
+  file: string,
+  argv: readonly string[],
+  environment: readonly string[],
+  auxiliary: ReadonlyArray<readonly [number, number]>,
+): number {
+  let at = memory.memorySize - 16
+  const text = (value: string): number => {
+    const bytes = Buffer.from(`${value}\0`)
+    at -= bytes.length
+    if (at < memory.memorySize - STACK_SIZE / 4)
+      throw new UsageError('arguments and environment are too long for the stack')
+    memory.bytes.set(bytes, at)
+    return at
+  }
+  const program = text(file)
+  const environmentAt = environment.map(text)
+  const argvAt = argv.map(text)
+  at -= 16
+  const random = at
+  memory.bytes.set(crypto.randomBytes(16), random)
+  const words = [
+    argv.length,
+    ...argvAt,
+    0,
+    ...environmentAt,
+    0,
+    ...[...auxiliary, [25, random] as const, [31, program] as const, [0, 0] as const].flat(),
+  ]
+  const stackPointer = Math.floor((at - words.length * 8) / 16) * 16
+  for (const [i, word] of words.entries()) memory.view.setBigUint64(stackPointer + i * 8, BigInt(word), true)
+  return stackPointer
+}

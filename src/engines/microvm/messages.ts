@@ -1,0 +1,77 @@
+/** What the main thread and the worker of a guest say to each other. */
+import type { ErrorDetails } from '../../lib/errors.js'
+import type { StopHandle } from './cpu.js'
+import type { FilePolicy } from './restore.js'
+
+export type EngineName = 'kvm' | 'unicorn'
+
+export type Start =
+  | {
+      readonly kind: 'program'
+      readonly file: string
+      readonly argv: readonly string[]
+      readonly environment: readonly string[]
+      readonly memorySize: number
+      readonly rootFolder: string
+    }
+  | {
+      readonly kind: 'image'
+      readonly path: string
+      readonly rootFolder: string | undefined
+      readonly files: FilePolicy
+      readonly ignoreCpu: boolean
+    }
+
+export interface WorkerSetup {
+  readonly engine: EngineName
+  readonly start: Start
+  readonly readOnly: boolean
+  readonly trace: boolean
+  readonly shared: SharedArrayBuffer
+  /** An eventfd: readable while the guest is to stop. */
+  readonly wakeFd: number
+}
+
+/** Where guest memory is in this process, for the main thread to read. */
+export interface MemoryHandle {
+  readonly base: bigint
+  readonly totalSize: number
+  readonly memorySize: number
+}
+
+export interface Report {
+  readonly systemCalls: number
+  readonly unknown: ReadonlyMap<number, number>
+}
+
+export type Ended =
+  | { readonly kind: 'exit'; readonly code: number; readonly signal?: number | undefined }
+  | { readonly kind: 'fault'; readonly code: number; readonly report: readonly string[] }
+  | { readonly kind: 'save-requested' }
+  | { readonly kind: 'stopped' }
+
+export type Request =
+  | { readonly command: 'run' }
+  | { readonly command: 'save'; readonly path: string; readonly withFiles: boolean }
+  | { readonly command: 'header'; readonly withFiles: boolean }
+  | { readonly command: 'follow'; readonly on: boolean }
+  | { readonly command: 'dirty' }
+  | { readonly command: 'release' }
+
+export type Reply =
+  | { readonly kind: 'ready'; readonly stop: StopHandle; readonly memory: MemoryHandle }
+  | { readonly kind: 'ended'; readonly ended: Ended; readonly report: Report }
+  | { readonly kind: 'saved'; readonly memoryBytes: number; readonly totalBytes: number }
+  | {
+      readonly kind: 'header'
+      readonly header: Uint8Array
+      readonly contents: ReadonlyMap<number, Uint8Array>
+    }
+  | { readonly kind: 'pages'; readonly bitmap: Uint8Array }
+  | { readonly kind: 'done' }
+  | {
+      readonly kind: 'failed'
+      readonly name: string
+      readonly message: string
+      readonly details: ErrorDetails
+    }

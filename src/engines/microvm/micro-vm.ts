@@ -1,0 +1,140 @@
+/**
+ * A guest seen from the main thread: started, run until something happens, stopped at any instruction, saved.
+ *
+ *   main thread                         worker
+ *   MicroVm.start ──── setup ─────────► guest made
+ *   run() ──────────── run ───────────► the loop (blocks the worker)
+ *   stop() ─ word, eventfd, kick ─────► … ends with 'stopped'
+ *   save(path) ─────── save ──────────► image written, synced, renamed
+ */
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
+import * as errors from '../../lib/errors.js'
+import type { StopHandle } from './cpu.js'
+import { hostCall, NR, viewOf } from './libc.js'
+import type { Ended, EngineName, MemoryHandle, Reply, Report, Request, Start } from './messages.js'
+
+const KICK_EVERY_MS = 4
+const SIGURG = 23
+const EFD_NONBLOCK = 0o4000
+const EFD_CLOEXEC = 0o2000000
+
+/** With a handler of Node's installed, the signal interrupts KVM_RUN and waiting calls; nobody else uses it. */
+let kickInstalled = false
+function installKick(): void {
+  if (!kickInstalled) process.on('SIGURG', () => {})
+  kickInstalled = true
+}
+
+export interface MicroVmOptions {
+  readonly engine: EngineName
+  readonly start: Start
+  readonly readOnly: boolean
+  readonly trace: boolean
+}
+
+export class MicroVm {
+  readonly engine: EngineName
+  readonly memory: MemoryHandle
+  readonly #worker: Worker
+  readonly #shared: Int32Array
+  readonly #wakeFd: number
+  readonly #stop: StopHandle
+  readonly #pid = process.pid
+  #running: Promise<{ ended: Ended; report: Report }> | undefined
+
+  private constructor(
+    options: MicroVmOptions,
+    worker: Worker,
+    shared: Int32Array,
+    wakeFd: number,
+    ready: Reply & { kind: 'ready' },
+  ) {
+    this.engine = options.engine
+    this.#worker = worker
+    this.#shared = shared
+    this.#wakeFd = wakeFd
+    this.#stop = ready.stop
+    this.memory = ready.memory
+  }
+
+  /** Makes the guest; it does not run yet. @throws what the worker met: UsageError, UnreadableError, HostError, … */
+  static async start(options: MicroVmOptions): Promise<MicroVm> {
+    installKick()
+    const buffer = new SharedArrayBuffer(64)
+    const wakeFd = hostCall(NR.eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC)
+    const worker = new Worker(new URL('./worker.js', import.meta.url), {
+      workerData: { ...options, shared: buffer, wakeFd },
+    })
+    try {
+      const ready = await nextReply(worker)
+      return new MicroVm(options, worker, new Int32Array(buffer), wakeFd, ready as Reply & { kind: 'ready' })
+    } catch (error) {
+      hostCall(NR.close, wakeFd)
+      throw error
+    }
+  }
+
+  async #ask<K extends Reply['kind']>(request: Request, _kind: K): Promise<Reply & { kind: K }> {
+    this.#worker.postMessage(request)
+    return (await nextReply(this.#worker)) as Reply & { kind: K }
+  }
+
+  /** Runs until the guest ends, faults, asks to be saved, or is stopped. */
+  async run(): Promise<{ ended: Ended; report: Report }> {
+    this.#running = this.#ask({ command: 'run' }, 'ended')
+    try {
+      return await this.#running
+    } finally {
+      this.#running = undefined
+    }
+  }
+
+  /** Asks a running guest to stand still at the next instruction; `run` then returns. */
+  async stop(): Promise<void> {
+    const running = this.#running
+    if (running === undefined) return
+    const one = Buffer.alloc(8)
+    one.writeBigUInt64LE(1n)
+    hostCall(NR.write, this.#wakeFd, one, 8)
+    const kick = () => {
+      // The worker takes the word back when it begins to run: until it answers, it is set again.
+      Atomics.store(this.#shared, 0, 1)
+      if (this.#stop.engine === 'kvm') viewOf(this.#stop.runAddress, 2)[1] = 1 // kvm_run.immediate_exit
+      hostCall(NR.tgkill, this.#pid, this.#stop.tid, SIGURG)
+    }
+    kick()
+    const timer = setInterval(kick, KICK_EVERY_MS)
+    try {
+      await running
+    } finally {
+      clearInterval(timer)
+      hostCall(NR.read, this.#wakeFd, one, 8)
+    }
+  }
+
+  /** Writes an image of a guest that stands still. */
+  async save(path: string, withFiles = false): Promise<{ memoryBytes: number; totalBytes: number }> {
+    return this.#ask({ command: 'save', path, withFiles }, 'saved')
+  }
+
+  /** Gives everything back to the host. */
+  async release(): Promise<void> {
+    await this.#ask({ command: 'release' }, 'done')
+    hostCall(NR.close, this.#wakeFd)
+    await this.#worker.terminate()
+  }
+}
+
+/** The worker's answer; its errors become errors here, of the same class. */
+async function nextReply(worker: Worker): Promise<Reply> {
+  const [message] = (await once(worker, 'message')) as [Reply]
+  if (message.kind !== 'failed') return message
+  const Class = (errors as unknown as Record<string, unknown>)[message.name]
+  if (typeof Class === 'function')
+    throw new (Class as new (message: string, details: errors.ErrorDetails) => Error)(
+      message.message,
+      message.details,
+    )
+  throw new Error(message.message)
+}

@@ -1,0 +1,226 @@
+/** A guest that stands still → a microvm image. `restore.ts` is the way back: a field added here belongs there. */
+import crypto from 'node:crypto'
+import fs from 'node:fs'
+import { crc32 } from 'node:zlib'
+import {
+  type CpuRecord,
+  type ExtentRecord,
+  encodeHeader,
+  type FileRecord,
+  fileKinds,
+  type MicroVmRecord,
+} from '../../formats/microvm/record.js'
+import { MSR, R } from '../../isa/x86-64-kvm.js'
+import { writeFileAtomically, writeFully } from '../../lib/atomic-file.js'
+import { isZero } from '../../lib/bytes.js'
+import { PAGE_SIZE } from '../../model/memory.js'
+import { specialRegistersFor } from './cpu.js'
+import { hostCpuFeatures } from './cpu-features.js'
+import type { Guest } from './guest.js'
+import { AREA, CONTROL } from './layout.js'
+import { hostCall, NR } from './libc.js'
+import { type OpenFile, OpenFiles } from './open-files.js'
+
+const SEEK_CUR = 1
+const LONGEST_EXTENT = 4 << 20
+const FIONREAD = 0x541b
+/** The flags of a ring-3 program; RF and the like are of the moment. */
+const KEPT_FLAGS = 0x240dd5n
+
+export interface SaveOptions {
+  /** Store the content of regular files, too. */
+  readonly withFiles: boolean
+  /** Nanoseconds since 1970. */
+  readonly now: bigint
+}
+
+export interface SaveResult {
+  /** Bytes of memory that are not zero. */
+  readonly memoryBytes: number
+  readonly totalBytes: number
+}
+
+/** Writes the image whole or not at all. The guest may go on afterwards. */
+export function saveGuest(guest: Guest, path: string, options: SaveOptions): SaveResult {
+  const { record, contents } = describeGuest(guest, options)
+  record.extents = dataExtents(guest)
+  let header = encodeHeader(record)
+  const memoryBytes = Number(record.memoryBytes)
+  let at = header.length + memoryBytes
+  for (const [i, content] of contents) {
+    const file = record.files[i]!
+    file.contentOffset = BigInt(at)
+    file.contentLength = BigInt(content.length)
+    file.contentDigest = crypto.createHash('sha256').update(content).digest()
+    at += content.length
+  }
+  header = encodeHeader(record)
+  const { bytes } = guest.memory
+  let stored = 0
+  writeFileAtomically(path, fd => {
+    fs.ftruncateSync(fd, at)
+    writeFully(fd, header, 0)
+    for (const extent of record.extents) {
+      const from = Number(extent.address)
+      const length = Number(extent.length)
+      writeFully(fd, bytes.subarray(from, from + length), header.length + from)
+      stored += length
+    }
+    for (const [i, content] of contents) writeFully(fd, content, Number(record.files[i]!.contentOffset))
+  })
+  return { memoryBytes: stored, totalBytes: at }
+}
+
+/** Everything but memory; `contents` are those of files and pipes, by index of the file. */
+export function describeGuest(
+  guest: Guest,
+  options: SaveOptions,
+): { record: MicroVmRecord; contents: Map<number, Uint8Array> } {
+  const { process, memory, files } = guest
+  const contents = new Map<number, Uint8Array>()
+  const open = [...new Set([...files.descriptors.values()].map(({ file }) => file))]
+  const record: MicroVmRecord = {
+    memoryBytes: BigInt(memory.layout.totalSize),
+    usableBytes: BigInt(memory.memorySize),
+    cpu: cpuRecord(guest),
+    process: {
+      engine: guest.cpu.engine,
+      name: process.name,
+      rootFolder: Buffer.from(files.rootFolder, 'utf8').toString('latin1'),
+      workingDirectory: files.workingDirectory,
+      readOnly: files.readOnly,
+      umask: process.umask,
+      brkStart: BigInt(process.brkStart),
+      brk: BigInt(process.brk),
+      clearTid: process.clearTid,
+      signalMask: process.signalMask,
+      pendingSignals: process.pendingSignals,
+      alternateStack: process.alternateStack,
+      sleepLeft: process.sleepLeft ?? -1n,
+      savedAt: options.now,
+    },
+    signals: [...process.actions].map(([signal, action]) => ({ signal, ...action })),
+    mappings: memory.mappings.list.map(m => ({ ...m, start: BigInt(m.start), end: BigInt(m.end) })),
+    files: open.map((file, i) => {
+      const content = contentOf(file, options.withFiles)
+      if (content !== undefined) contents.set(i, content)
+      return fileRecord(file)
+    }),
+    descriptors: [...files.descriptors].map(([fd, { file, closeOnExec }]) => ({
+      fd,
+      file: open.indexOf(file),
+      closeOnExec: closeOnExec ? 1 : 0,
+    })),
+    extents: [],
+    unknown: [],
+  }
+  return { record, contents }
+}
+
+function cpuRecord(guest: Guest): CpuRecord {
+  const state = guest.cpu.readState()
+  const { layout } = guest.memory
+  const registers = state.registers.slice()
+  registers[R.rflags] = (registers[R.rflags]! & KEPT_FLAGS) | 2n
+  return {
+    registers,
+    special: specialRegistersFor(layout, state.fsBase, state.gsBase),
+    msrs: [
+      { index: MSR.EFER, value: CONTROL.efer },
+      { index: MSR.STAR, value: CONTROL.star },
+      { index: MSR.LSTAR, value: BigInt(layout.memorySize + AREA.syscallStub) },
+      { index: MSR.SFMASK, value: CONTROL.sfmask },
+    ],
+    xcr0: state.xcr0,
+    xsave: state.xsave,
+    // A program of glibc has chosen its code by this host's CPU; others use the x86-64 baseline.
+    features: guest.process.boundToCpu ? hostCpuFeatures().join(' ') : '',
+  }
+}
+
+function fileRecord(file: OpenFile): FileRecord {
+  const standard = file.kind === 'standard'
+  const now = standard ? { size: 0n, mtime: 0n, mode: 0 } : OpenFiles.describe(file.hostFd)
+  const seekable = file.kind === 'regular' || file.kind === 'directory'
+  const { writtenFrom } = file
+  return {
+    kind: fileKinds.indexOf(file.kind),
+    flags: file.flags,
+    mode: file.mode,
+    pipe: file.pipe ?? -1,
+    offset: seekable ? BigInt(hostCall(NR.lseek, file.hostFd, 0, SEEK_CUR)) : 0n,
+    size: file.kind === 'regular' ? now.size : 0n,
+    mtime: file.kind === 'regular' ? now.mtime : 0n,
+    writtenFrom: writtenFrom !== undefined && writtenFrom > 0n ? writtenFrom : 0n,
+    contentOffset: 0n,
+    contentLength: 0n,
+    contentDigest: new Uint8Array(32),
+    path: file.path,
+    name: file.name,
+  }
+}
+
+/** What of a file has to be in the image: what is still in a pipe always, a regular file when asked for. */
+function contentOf(file: OpenFile, withFiles: boolean): Uint8Array | undefined {
+  if (file.kind === 'pipe-read') return pipeContent(file.hostFd)
+  if (file.kind !== 'regular' || !withFiles) return undefined
+  const { size } = OpenFiles.describe(file.hostFd)
+  const content = Buffer.alloc(Number(size))
+  // Opened once more: the guest's own descriptor may be for writing only.
+  const fd = fs.openSync(`/proc/self/fd/${file.hostFd}`, 'r')
+  let done = 0
+  while (done < content.length) {
+    const count = fs.readSync(fd, content, done, content.length - done, done)
+    if (count === 0) break
+    done += count
+  }
+  fs.closeSync(fd)
+  return content.subarray(0, done)
+}
+
+/** Reads a pipe empty and fills it again: nobody else has its ends. */
+function pipeContent(readEnd: number): Uint8Array {
+  const count = Buffer.alloc(4)
+  hostCall(NR.ioctl, readEnd, FIONREAD, count)
+  const content = Buffer.alloc(count.readInt32LE(0))
+  if (content.length === 0) return content
+  hostCall(NR.read, readEnd, content, content.length)
+  const writeEnd = fs.openSync(`/proc/self/fd/${readEnd}`, 'w')
+  writeAll(writeEnd, content)
+  fs.closeSync(writeEnd)
+  return content
+}
+
+function writeAll(fd: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length; ) done += fs.writeSync(fd, bytes, done)
+}
+
+/** The runs of pages that are not zero, in the mappings and the monitor's area: nothing else was ever written. */
+export function dataExtents(guest: Guest): ExtentRecord[] {
+  const { memory } = guest
+  const ranges = memory.mappings.list.map(({ start, end }) => ({ start, end }))
+  ranges.push({ start: memory.memorySize, end: memory.layout.totalSize })
+  const extents: ExtentRecord[] = []
+  for (const { start, end } of ranges) {
+    let from = -1
+    const flush = (to: number) => {
+      if (from < 0) return
+      extents.push({
+        address: BigInt(from),
+        length: BigInt(to - from),
+        crc: crc32(memory.bytes.subarray(from, to)) >>> 0,
+      })
+      from = -1
+    }
+    for (let at = start; at < end; at += PAGE_SIZE) {
+      if (isZero(memory.bytes.subarray(at, at + PAGE_SIZE))) flush(at)
+      else if (from < 0) from = at
+      else if (at - from >= LONGEST_EXTENT) {
+        flush(at)
+        from = at
+      }
+    }
+    flush(end)
+  }
+  return extents
+}

@@ -1,0 +1,295 @@
+/** System calls on descriptors: read, write and their kin, seek, dup, fcntl, ioctl, pipes. */
+import type { Guest } from '../guest.js'
+import { hostCall, NR } from '../libc.js'
+import { Protection } from '../mappings.js'
+import { O, type OpenFile, OpenFiles } from '../open-files.js'
+import { type Arguments, E, int, long, MOST_BYTES, row, type SystemCall, size } from './table.js'
+
+const POLLIN = 1
+const POLLOUT = 4
+const MOST_VECTORS = 1024
+const SIGPIPE = 13
+
+/** Where the bytes of a transfer lie; as Linux does, as many as are accessible, but not none of some. */
+export function span(
+  guest: Guest,
+  address: bigint,
+  length: bigint,
+  protection: number,
+): [bigint, number] | undefined {
+  const wanted = Math.min(size(length), MOST_BYTES)
+  const { memory } = guest
+  if (wanted === 0) return [memory.base, 0]
+  if (address >= BigInt(memory.memorySize)) return undefined
+  const at = Number(address)
+  const there = memory.mappings.allowed(at, wanted, protection)
+  if (there === 0) return undefined
+  if (protection === Protection.write) memory.noteDirty(at, at + there)
+  return [memory.base + address, there]
+}
+
+const waits = (file: OpenFile) => file.kind === 'standard' || file.kind.startsWith('pipe')
+
+/** A call that moves bytes between a file and one piece of guest memory. */
+function transfer(nr: number, reads: boolean, positioned: boolean) {
+  return (guest: Guest, a: Arguments): number => {
+    const file = guest.files.get(int(a[0]))
+    if (file === undefined) return -E.EBADF
+    if (positioned && long(a[3]) < 0) return -E.EINVAL
+    const place = span(guest, a[1], a[2], reads ? Protection.write : Protection.read)
+    if (place === undefined) return -E.EFAULT
+    return move(guest, file, nr, reads, place, positioned ? a[3] : undefined)
+  }
+}
+
+function move(
+  guest: Guest,
+  file: OpenFile,
+  nr: number,
+  reads: boolean,
+  [at, length]: [bigint, number],
+  offset?: bigint,
+): number {
+  if (
+    waits(file) &&
+    offset === undefined &&
+    !(file.flags & O.NONBLOCK) &&
+    (reads || file.kind !== 'standard')
+  )
+    guest.host.wait(file.hostFd, reads ? POLLIN : POLLOUT, undefined)
+  const result = hostCall(nr, file.hostFd, at, length, offset ?? 0)
+  if (!reads && result > 0 && file.writtenFrom === undefined && file.kind === 'regular') {
+    const after = hostCall(NR.lseek, file.hostFd, 0, 1)
+    file.writtenFrom = at - guest.memory.base - BigInt(after - result)
+  }
+  if (result === -E.EPIPE) guest.process.pendingSignals |= 1n << BigInt(SIGPIPE - 1)
+  return result
+}
+
+/** readv, writev: the pieces one after the other, until one is not filled. */
+function vector(nr: number, reads: boolean) {
+  return (guest: Guest, a: Arguments): number => {
+    const file = guest.files.get(int(a[0]))
+    if (file === undefined) return -E.EBADF
+    const count = int(a[2])
+    if (count < 0 || count > MOST_VECTORS) return -E.EINVAL
+    const table = guest.memory.readable(a[1], count * 16)
+    let total = 0
+    for (let i = 0; i < count; i++) {
+      const address = guest.memory.view.getBigUint64(table + i * 16, true)
+      const length = guest.memory.view.getBigUint64(table + i * 16 + 8, true)
+      if (length === 0n) continue
+      const place = span(guest, address, length, reads ? Protection.write : Protection.read)
+      if (place === undefined) return total > 0 ? total : -E.EFAULT
+      const done = move(guest, file, nr, reads, place)
+      if (done < 0) return total > 0 ? total : done
+      total += done
+      if (done < size(length)) break
+    }
+    return total
+  }
+}
+
+/** A call on a descriptor alone: its number is exchanged, the other arguments are plain numbers. */
+const onDescriptor =
+  (nr: number, writes = false) =>
+  (guest: Guest, a: Arguments): number => {
+    const file = guest.files.get(int(a[0]))
+    if (file === undefined) return -E.EBADF
+    if (writes && guest.files.readOnly) return -E.EROFS
+    return hostCall(nr, file.hostFd, a[1], a[2], a[3])
+  }
+
+/** A call that fills a structure of `bytes` bytes at its second argument. */
+const fillsStructure =
+  (nr: number, bytes: number) =>
+  (guest: Guest, a: Arguments): number => {
+    const file = guest.files.get(int(a[0]))
+    if (file === undefined) return -E.EBADF
+    guest.memory.writable(a[1], bytes)
+    return hostCall(nr, file.hostFd, guest.memory.base + a[1])
+  }
+
+function duplicate(
+  guest: Guest,
+  from: number,
+  to: number | undefined,
+  closeOnExec: boolean,
+  lowest = 0,
+): number {
+  const file = guest.files.get(from)
+  if (file === undefined) return -E.EBADF
+  if (to === undefined) return guest.files.placeLowest(file, closeOnExec, lowest)
+  if (to < 0 || to >= 1024) return -E.EBADF
+  if (to === from) return to
+  guest.files.close(to)
+  guest.files.place(to, file, closeOnExec)
+  return to
+}
+
+const F = {
+  DUPFD: 0,
+  GETFD: 1,
+  SETFD: 2,
+  GETFL: 3,
+  SETFL: 4,
+  GETLK: 5,
+  SETLKW: 7,
+  DUPFD_CLOEXEC: 1030,
+} as const
+const SETTABLE = O.APPEND | O.NONBLOCK
+const FLOCK_SIZE = 32
+
+function fcntl(guest: Guest, a: Arguments): number {
+  const descriptor = guest.files.descriptors.get(int(a[0]))
+  if (descriptor === undefined) return -E.EBADF
+  const { file } = descriptor
+  const command = int(a[1])
+  const value = int(a[2])
+  switch (command) {
+    case F.DUPFD:
+    case F.DUPFD_CLOEXEC:
+      return value < 0
+        ? -E.EINVAL
+        : duplicate(guest, int(a[0]), undefined, command === F.DUPFD_CLOEXEC, value)
+    case F.GETFD:
+      return descriptor.closeOnExec ? 1 : 0
+    case F.SETFD:
+      descriptor.closeOnExec = (value & 1) !== 0
+      return 0
+    case F.GETFL:
+      return file.flags & ~(O.CREAT | O.EXCL | O.TRUNC | O.CLOEXEC)
+    case F.SETFL:
+      file.flags = (file.flags & ~SETTABLE) | (value & SETTABLE)
+      // The host's descriptor is the monitor's: only O_APPEND is passed on, and never to the standard streams.
+      return file.kind === 'regular' ? hostCall(NR.fcntl, file.hostFd, F.SETFL, file.flags & O.APPEND) : 0
+    case F.GETLK:
+    case F.GETLK + 1:
+    case F.SETLKW:
+      guest.memory.writable(a[2], FLOCK_SIZE)
+      return hostCall(NR.fcntl, file.hostFd, command, guest.memory.base + a[2])
+    default:
+      return -E.EINVAL
+  }
+}
+
+/** Requests of ioctl(2) that a terminal answers, and how many bytes each reads or writes. */
+const terminalRequests: Readonly<Record<number, number>> = {
+  21505: 36, // TCGETS
+  21506: 36, // TCSETS
+  21507: 36, // TCSETSW
+  21508: 36, // TCSETSF
+  21519: 4, // TIOCGPGRP
+  21523: 8, // TIOCGWINSZ
+  21531: 4, // FIONREAD
+}
+
+function ioctl(guest: Guest, a: Arguments): number {
+  const file = guest.files.get(int(a[0]))
+  if (file === undefined) return -E.EBADF
+  const bytes = terminalRequests[size(a[1])]
+  if (bytes === undefined || file.kind === 'directory') return -E.ENOTTY
+  guest.memory.writable(a[2], bytes)
+  return hostCall(NR.ioctl, file.hostFd, a[1], guest.memory.base + a[2])
+}
+
+function pipe(guest: Guest, address: bigint, flags: number): number {
+  const at = guest.memory.writable(address, 8)
+  const ends = Buffer.alloc(8)
+  const result = hostCall(293, ends, O.CLOEXEC)
+  if (result < 0) return result
+  const number = guest.files.newPipe()
+  for (const [i, kind] of (['pipe-read', 'pipe-write'] as const).entries()) {
+    const fd = guest.files.placeLowest(
+      {
+        kind,
+        hostFd: ends.readInt32LE(i * 4),
+        path: `pipe:[${number}]`,
+        name: `pipe:[${number}]`,
+        flags: (flags & O.NONBLOCK) | i,
+        mode: 0,
+        references: 0,
+        pipe: number,
+      },
+      (flags & O.CLOEXEC) !== 0,
+    )
+    if (fd < 0) return fd
+    guest.memory.view.setInt32(at + i * 4, fd, true)
+  }
+  return 0
+}
+
+/** struct pollfd: fd i32, events i16, revents i16. */
+function poll(guest: Guest, address: bigint, count: number, timeoutNs: bigint | undefined): number {
+  if (count < 0 || count > 1024) return -E.EINVAL
+  const at = guest.memory.writable(address, count * 8)
+  const { view } = guest.memory
+  const files = Array.from({ length: count }, (_, i) => guest.files.get(view.getInt32(at + i * 8, true)))
+  const look = (): number => {
+    const set = Buffer.alloc(count * 8)
+    for (const [i, file] of files.entries()) {
+      set.writeInt32LE(file?.hostFd ?? -1, i * 8)
+      set.writeInt16LE(view.getInt16(at + i * 8 + 4, true), i * 8 + 4)
+    }
+    hostCall(NR.poll, set, count, 0)
+    let ready = 0
+    for (const [i, file] of files.entries()) {
+      const wanted = view.getInt32(at + i * 8, true)
+      const found = file === undefined && wanted >= 0 ? 0x20 /* POLLNVAL */ : set.readInt16LE(i * 8 + 6)
+      view.setInt16(at + i * 8 + 6, found, true)
+      if (found !== 0) ready++
+    }
+    return ready
+  }
+  const ready = look()
+  if (ready > 0 || timeoutNs === 0n) return ready
+  const first = files.find(file => file !== undefined && waits(file))
+  guest.host.wait(first?.hostFd, POLLIN, timeoutNs)
+  return look()
+}
+
+function pollTimeout(guest: Guest, address: bigint): bigint | undefined {
+  if (address === 0n) return undefined
+  return guest.memory.u64(address) * 1_000_000_000n + guest.memory.u64(address + 8n)
+}
+
+export const fileCalls: readonly SystemCall[] = [
+  row(0, 'read', 'nan', transfer(NR.read, true, false)),
+  row(1, 'write', 'nan', transfer(NR.write, false, false)),
+  row(3, 'close', 'n', (guest, a) => guest.files.close(int(a[0]))),
+  row(5, 'fstat', 'na', fillsStructure(NR.fstat, 144)),
+  row(7, 'poll', 'ann', (guest, a) =>
+    poll(guest, a[0], size(a[1]), int(a[2]) < 0 ? undefined : BigInt(int(a[2])) * 1_000_000n),
+  ),
+  row(8, 'lseek', 'nnn', onDescriptor(NR.lseek)),
+  row(16, 'ioctl', 'naa', ioctl),
+  row(17, 'pread64', 'nann', transfer(NR.pread64, true, true)),
+  row(18, 'pwrite64', 'nann', transfer(NR.pwrite64, false, true)),
+  row(19, 'readv', 'nan', vector(NR.read, true)),
+  row(20, 'writev', 'nan', vector(NR.write, false)),
+  row(22, 'pipe', 'a', (guest, a) => pipe(guest, a[0], 0)),
+  row(32, 'dup', 'n', (guest, a) => duplicate(guest, int(a[0]), undefined, false)),
+  row(33, 'dup2', 'nn', (guest, a) => duplicate(guest, int(a[0]), int(a[1]), false)),
+  row(72, 'fcntl', 'nna', fcntl),
+  row(73, 'flock', 'nn', onDescriptor(73)),
+  row(74, 'fsync', 'n', onDescriptor(74)),
+  row(75, 'fdatasync', 'n', onDescriptor(75)),
+  row(77, 'ftruncate', 'nn', onDescriptor(NR.ftruncate, true)),
+  row(91, 'fchmod', 'nn', onDescriptor(91, true)),
+  row(93, 'fchown', 'nnn', onDescriptor(93, true)),
+  row(138, 'fstatfs', 'na', fillsStructure(138, 120)),
+  row(217, 'getdents64', 'nan', (guest, a) => {
+    const file = guest.files.get(int(a[0]))
+    if (file === undefined) return -E.EBADF
+    const place = span(guest, a[1], a[2], Protection.write)
+    return place === undefined ? -E.EFAULT : hostCall(217, file.hostFd, place[0], place[1])
+  }),
+  row(221, 'fadvise64', 'nnnn', () => 0),
+  row(271, 'ppoll', 'anaa', (guest, a) => poll(guest, a[0], size(a[1]), pollTimeout(guest, a[2]))),
+  row(285, 'fallocate', 'nnnn', onDescriptor(285, true)),
+  row(292, 'dup3', 'nnn', (guest, a) =>
+    a[0] === a[1] ? -E.EINVAL : duplicate(guest, int(a[0]), int(a[1]), (int(a[2]) & O.CLOEXEC) !== 0),
+  ),
+  row(293, 'pipe2', 'an', (guest, a) => pipe(guest, a[0], int(a[1]))),
+]
+void OpenFiles

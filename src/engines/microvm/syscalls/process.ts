@@ -1,0 +1,219 @@
+/** System calls about the process itself: time, identity, thread pointers, signals' tables, the end, and 400: save. */
+import crypto from 'node:crypto'
+import { type Guest, GuestExit, SaveRequested } from '../guest.js'
+import { hostCall, NR } from '../libc.js'
+import { Protection } from '../mappings.js'
+import { span } from './files.js'
+import { type Arguments, E, int, row, type SystemCall, size } from './table.js'
+
+/** A guest has one process, and it is the first. */
+const GUEST_PID = 1
+const ARCH = { SET_GS: 0x1001, SET_FS: 0x1002, GET_FS: 0x1003, GET_GS: 0x1004 } as const
+/** FS and GS bases must be canonical; user addresses are below this. */
+const USER_END = 1n << 47n
+const CLOCK_REALTIME = 0
+const TIMER_ABSTIME = 1
+const FUTEX = {
+  WAIT: 0,
+  WAKE: 1,
+  REQUEUE: 3,
+  CMP_REQUEUE: 4,
+  WAIT_BITSET: 9,
+  WAKE_BITSET: 10,
+  COMMAND: 0x7f,
+} as const
+const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn
+
+/** A host call that fills `bytes` bytes at argument `index`; a null pointer is passed on. */
+function fills(nr: number, index: 0 | 1, bytes: number, mayBeNull = false) {
+  return (guest: Guest, a: Arguments): number => {
+    if (!(mayBeNull && a[index] === 0n)) guest.memory.writable(a[index], bytes)
+    const target = a[index] === 0n ? 0n : guest.memory.base + a[index]
+    return index === 0 ? hostCall(nr, target, 0) : hostCall(nr, a[0], target)
+  }
+}
+
+function archPrctl(guest: Guest, a: Arguments): number {
+  switch (int(a[0])) {
+    case ARCH.SET_FS:
+    case ARCH.SET_GS:
+      if (a[1] >= USER_END) return -E.EPERM
+      if (int(a[0]) === ARCH.SET_FS) guest.cpu.fsBase = a[1]
+      else guest.cpu.gsBase = a[1]
+      return 0
+    case ARCH.GET_FS:
+    case ARCH.GET_GS:
+      guest.memory.setU64(a[1], int(a[0]) === ARCH.GET_FS ? guest.cpu.fsBase : guest.cpu.gsBase)
+      return 0
+    default:
+      return -E.EINVAL
+  }
+}
+
+function timespec(guest: Guest, address: bigint): bigint | undefined {
+  const seconds = guest.memory.u64(address)
+  const nanoseconds = guest.memory.u64(address + 8n)
+  if (seconds >= 1n << 62n || nanoseconds >= 1_000_000_000n) return undefined
+  return seconds * 1_000_000_000n + nanoseconds
+}
+
+function now(clock: number): bigint {
+  const time = Buffer.alloc(16)
+  hostCall(228, clock, time)
+  return time.readBigUInt64LE(0) * 1_000_000_000n + time.readBigUInt64LE(8)
+}
+
+function sleep(guest: Guest, nanoseconds: bigint): number {
+  const { process } = guest
+  const end = now(1) + nanoseconds
+  // Noted before the wait: a stop in the middle leaves it in the image, and restart_syscall takes it up.
+  process.sleepLeft = nanoseconds
+  try {
+    guest.host.wait(undefined, 0, nanoseconds)
+  } catch (error) {
+    const left = end - now(1)
+    process.sleepLeft = left > 0n ? left : 0n
+    throw error
+  }
+  process.sleepLeft = undefined
+  return 0
+}
+
+function nanosleep(guest: Guest, address: bigint, clock: number, absolute: boolean): number {
+  const time = timespec(guest, address)
+  if (time === undefined) return -E.EINVAL
+  if (!absolute) return sleep(guest, time)
+  const left = time - now(clock)
+  return left > 0n ? sleep(guest, left) : 0
+}
+
+/** One thread: a wait for a value that stands can only end by its timeout. */
+function futex(guest: Guest, a: Arguments): number {
+  const command = int(a[1]) & FUTEX.COMMAND
+  if (a[0] % 4n !== 0n) return -E.EINVAL
+  const at = guest.memory.readable(a[0], 4)
+  switch (command) {
+    case FUTEX.WAIT:
+    case FUTEX.WAIT_BITSET: {
+      if (guest.memory.view.getUint32(at, true) !== Number(BigInt.asUintN(32, a[2]))) return -E.EAGAIN
+      const timeout = a[3] === 0n ? undefined : timespec(guest, a[3])
+      const left = command === FUTEX.WAIT_BITSET && timeout !== undefined ? timeout - now(1) : timeout
+      guest.host.wait(undefined, 0, left !== undefined && left < 0n ? 0n : left)
+      return -E.ETIMEDOUT
+    }
+    case FUTEX.WAKE:
+    case FUTEX.WAKE_BITSET:
+    case FUTEX.REQUEUE:
+    case FUTEX.CMP_REQUEUE:
+      return 0
+    default:
+      return -E.ENOSYS
+  }
+}
+
+function uname(guest: Guest, a: Arguments): number {
+  const at = guest.memory.writable(a[0], 390)
+  guest.memory.bytes.fill(0, at, at + 390)
+  for (const [i, text] of ['Linux', 'imago', '6.1.0', '#1 imago micro-VM', 'x86_64', '(none)'].entries())
+    guest.memory.bytes.write(text, at + i * 65, 'latin1')
+  return 0
+}
+
+function getrandom(guest: Guest, a: Arguments): number {
+  const place = span(guest, a[0], a[1], Protection.write)
+  if (place === undefined) return -E.EFAULT
+  const at = Number(a[0])
+  if (place[1] > 0) crypto.randomFillSync(guest.memory.bytes, at, place[1])
+  return place[1]
+}
+
+/** prlimit64 of the own process: everything unlimited but the stack and the number of files. */
+function limit(guest: Guest, resource: number, into: bigint): number {
+  if (resource < 0 || resource > 15) return -E.EINVAL
+  if (into === 0n) return 0
+  const value = resource === 3 ? 8n << 20n : resource === 7 ? 1024n : RLIM_INFINITY
+  guest.memory.writable(into, 16)
+  guest.memory.setU64(into, value)
+  guest.memory.setU64(into + 8n, value)
+  return 0
+}
+
+function sysinfo(guest: Guest, a: Arguments): number {
+  const at = guest.memory.writable(a[0], 112)
+  const { view, bytes, memorySize } = guest.memory
+  bytes.fill(0, at, at + 112)
+  view.setBigUint64(at, now(1) / 1_000_000_000n, true)
+  view.setBigUint64(at + 32, BigInt(memorySize), true) // totalram
+  view.setBigUint64(at + 40, BigInt(memorySize), true) // freeram
+  view.setUint16(at + 80, 1, true) // procs
+  view.setUint32(at + 104, 1, true) // mem_unit
+  return 0
+}
+
+const constant = (value: number) => () => value
+const hostIdentity = (nr: number) => () => hostCall(nr)
+
+export const processCalls: readonly SystemCall[] = [
+  row(24, 'sched_yield', '', constant(0)),
+  row(35, 'nanosleep', 'aa', (guest, a) => nanosleep(guest, a[0], 1, false)),
+  row(39, 'getpid', '', constant(GUEST_PID)),
+  row(60, 'exit', 'n', (_, a) => {
+    throw new GuestExit(int(a[0]) & 0xff)
+  }),
+  row(63, 'uname', 'a', uname),
+  row(95, 'umask', 'n', (guest, a) => {
+    const old = guest.process.umask
+    guest.process.umask = int(a[0]) & 0o777
+    return old
+  }),
+  row(96, 'gettimeofday', 'aa', fills(96, 0, 16, true)),
+  row(97, 'getrlimit', 'na', (guest, a) => limit(guest, int(a[0]), a[1])),
+  row(98, 'getrusage', 'na', fills(98, 1, 144)),
+  row(99, 'sysinfo', 'a', sysinfo),
+  row(100, 'times', 'a', fills(100, 0, 32, true)),
+  row(102, 'getuid', '', hostIdentity(102)),
+  row(104, 'getgid', '', hostIdentity(104)),
+  row(107, 'geteuid', '', hostIdentity(107)),
+  row(108, 'getegid', '', hostIdentity(108)),
+  row(110, 'getppid', '', constant(0)),
+  row(111, 'getpgrp', '', constant(GUEST_PID)),
+  row(112, 'setsid', '', constant(GUEST_PID)),
+  row(121, 'getpgid', 'n', constant(GUEST_PID)),
+  row(158, 'arch_prctl', 'na', archPrctl),
+  row(160, 'setrlimit', 'na', constant(0)),
+  row(162, 'sync', '', constant(0)),
+  row(186, 'gettid', '', constant(GUEST_PID)),
+  row(201, 'time', 'a', (guest, a) => {
+    const seconds = now(CLOCK_REALTIME) / 1_000_000_000n
+    if (a[0] !== 0n) guest.memory.setU64(a[0], seconds)
+    return seconds
+  }),
+  row(202, 'futex', 'annaan', futex),
+  row(204, 'sched_getaffinity', 'nna', (guest, a) => {
+    if (size(a[1]) < 8) return -E.EINVAL
+    guest.memory.setU64(a[2], 1n)
+    return 8
+  }),
+  row(218, 'set_tid_address', 'a', (guest, a) => {
+    guest.process.clearTid = a[0]
+    return GUEST_PID
+  }),
+  row(219, 'restart_syscall', '', guest =>
+    guest.process.sleepLeft === undefined ? -E.EINTR : sleep(guest, guest.process.sleepLeft),
+  ),
+  row(228, 'clock_gettime', 'na', fills(228, 1, 16)),
+  row(229, 'clock_getres', 'na', fills(229, 1, 16, true)),
+  row(230, 'clock_nanosleep', 'nnaa', (guest, a) =>
+    nanosleep(guest, a[2], int(a[0]), (int(a[1]) & TIMER_ABSTIME) !== 0),
+  ),
+  row(231, 'exit_group', 'n', (_, a) => {
+    throw new GuestExit(int(a[0]) & 0xff)
+  }),
+  row(273, 'set_robust_list', 'an', constant(0)),
+  row(302, 'prlimit64', 'nnaa', (guest, a) => limit(guest, int(a[1]), a[3])),
+  row(318, 'getrandom', 'ann', getrandom),
+  row(400, 'save', '', () => {
+    throw new SaveRequested()
+  }),
+]
+void NR

@@ -1,0 +1,106 @@
+/**
+ * The thread that a guest runs in. It obeys one request at a time; while the guest runs it hears nothing, and is
+ * stopped through the shared word, the eventfd and the CPU's stop handle.
+ */
+import { parentPort, workerData } from 'node:worker_threads'
+import { exceptionNames } from '../../isa/x86-64-kvm.js'
+import { ImagoError } from '../../lib/errors.js'
+import { initialState } from './cpu.js'
+import { engineNamed } from './engines.js'
+import { type Guest, newProcess } from './guest.js'
+import { GuestMemory } from './guest-memory.js'
+import { hostCall, NR } from './libc.js'
+import { loadProgram } from './load-program.js'
+import type { Ended, Reply, Request, WorkerSetup } from './messages.js'
+import { faultReport, hostSide, Monitor, type Outcome, STOP_WORD } from './monitor.js'
+import { OpenFiles } from './open-files.js'
+import { restoreGuest } from './restore.js'
+import { saveGuest } from './save.js'
+
+const setup = workerData as WorkerSetup
+const shared = new Int32Array(setup.shared)
+const port = parentPort!
+const reply = (message: Reply) => port.postMessage(message)
+
+async function makeGuest(): Promise<Guest> {
+  const makeCpu = await engineNamed(setup.engine).load()
+  const host = hostSide(shared, setup.wakeFd)
+  const { start } = setup
+  if (start.kind === 'image')
+    return restoreGuest(start.path, makeCpu, host, { ...start, readOnly: setup.readOnly })
+  const files = new OpenFiles(start.rootFolder, setup.readOnly)
+  files.connectStandardStreams()
+  const memory = GuestMemory.create(start.memorySize)
+  const process = newProcess(start.argv[0]!)
+  const { entry, stackPointer } = loadProgram(memory, process, start.file, start.argv, start.environment)
+  const cpu = makeCpu(memory)
+  cpu.writeState(initialState(entry, stackPointer))
+  return { memory, cpu, files, process, host }
+}
+
+/** One write a line, so that lines of the trace and of the guest stay whole and in order. */
+function traceToStderr(line: string): void {
+  const bytes = Buffer.from(`${line}\n`)
+  hostCall(NR.write, 2, bytes, bytes.length)
+}
+
+function ended(guest: Guest, outcome: Outcome): Ended {
+  if (outcome.kind !== 'fault') return outcome
+  const name = exceptionNames[outcome.fault.vector] ?? `exception ${outcome.fault.vector}`
+  return { kind: 'fault', code: outcome.code, report: faultReport(guest, outcome.fault, name) }
+}
+
+function serve(guest: Guest, monitor: Monitor, request: Request): Reply {
+  switch (request.command) {
+    case 'run': {
+      Atomics.store(shared, STOP_WORD, 0)
+      const outcome = monitor.run()
+      return { kind: 'ended', ended: ended(guest, outcome), report: monitor.counters }
+    }
+    case 'save': {
+      const now = BigInt(Date.now()) * 1_000_000n
+      return { kind: 'saved', ...saveGuest(guest, request.path, { withFiles: request.withFiles, now }) }
+    }
+    case 'release':
+      guest.files.release()
+      guest.cpu.release()
+      guest.memory.release()
+      return { kind: 'done' }
+    default:
+      throw new ImagoError(`unknown request ${request.command}`)
+  }
+}
+
+function failure(error: unknown): Reply {
+  if (error instanceof ImagoError)
+    return {
+      kind: 'failed',
+      name: error.name,
+      message: error.message,
+      details: { ...error.details, cause: undefined },
+    }
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
+  return { kind: 'failed', name: 'Error', message: text, details: {} }
+}
+
+try {
+  const guest = await makeGuest()
+  const monitor = new Monitor(guest, shared, setup.trace ? traceToStderr : undefined)
+  port.on('message', (request: Request) => {
+    try {
+      reply(serve(guest, monitor, request))
+    } catch (error) {
+      reply(failure(error))
+    }
+    if (request.command === 'release') port.close()
+  })
+  const { base, layout, memorySize } = guest.memory
+  reply({
+    kind: 'ready',
+    stop: guest.cpu.stopHandle,
+    memory: { base, totalSize: layout.totalSize, memorySize },
+  })
+} catch (error) {
+  reply(failure(error))
+  port.close()
+}

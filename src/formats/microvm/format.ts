@@ -1,0 +1,13 @@
+/** The entry of the format `microvm` in the table of formats. */
+import type { MachineFormat } from '../registry.js'
+import { MAGIC } from './record.js'
+
+export const microvm: MachineFormat = {
+  name: 'microvm',
+  kind: 'machine',
+  summary: "a guest of imago's own monitor, with its open files",
+  container: 'file',
+  probe: ({ head }) => Buffer.from(head.subarray(0, MAGIC.length)).equals(MAGIC),
+  read: async path => (await import('./model.js')).readMicroVm(path),
+  verify: async path => (await import('./image-file.js')).verifyMicroVmFile(path),
+}
