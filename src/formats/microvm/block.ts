@@ -1,6 +1,7 @@
 /** What the ScratchVM's block shows, taken from a microvm image. */
 import { decodeSpecialRegisters, MSR, R } from '../../isa/x86-64-kvm.js'
-import { encodeHeader, fileKinds, type MicroVmRecord } from './record.js'
+import { openMicroVmFile } from './image-file.js'
+import { fileKinds } from './record.js'
 
 /** The registers that the ScratchVM shows, in its order. */
 export const shownRegisters = [
@@ -16,11 +17,8 @@ export const shownRegisters = [
   'rflags',
 ] as const
 
-export function blockOfMicroVm(
-  record: MicroVmRecord,
-  source: ByteSource,
-  memoryOffset = encodeHeader(record).length,
-) {
+export function blockOfMicroVm(path: string) {
+  const { source, record, memoryOffset } = openMicroVmFile(path)
   const { registers } = record.cpu
   const special = decodeSpecialRegisters(record.cpu.special)
   const names = new Map<number, string>(Object.entries(MSR).map(([name, index]) => [index, name]))
@@ -51,7 +49,6 @@ export function blockOfMicroVm(
         }
       }),
     rip,
-    instructions:
-      there === 0 ? new Uint8Array() : source.read(memoryOffset + Number(rip), Math.min(32, there)),
+    instructions,
   }
 }
