@@ -9,8 +9,7 @@
 import fs from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { writeFileAtomically, writeFully } from '../../lib/atomic-file.js'
-import { FileSource } from '../../lib/byte-source.js'
-import { alignUp, ByteWriter, isZero } from '../../lib/bytes.js'
+import { alignUp, ByteWriter } from '../../lib/bytes.js'
 import {
   EM,
   ET,
@@ -23,9 +22,9 @@ import {
   writeNotes,
 } from '../../lib/elf-header.js'
 import { LossError } from '../../lib/errors.js'
-import { copyRange } from '../../lib/sparse.js'
-import { type Extent, PAGE_SIZE, readContent } from '../../model/memory.js'
+import { PAGE_SIZE } from '../../model/memory.js'
 import type { Mapping, Process, ProcessImage, Thread } from '../../model/process.js'
+import { writeExtent } from '../extent-file.js'
 import type { Loss, WriteOptions } from '../registry.js'
 import { NOTE_NAME } from './note-layout.js'
 import { encodeRecords, makeRecord, type NoteRecord, recordKindNamed } from './private-notes.js'
@@ -181,23 +180,6 @@ function loadSegment({ mapping, offset, size }: PlacedMapping): ProgramHeader {
     fileSize: size,
     memorySize,
     alignment: PAGE_SIZE,
-  }
-}
-
-/** Larger pieces that are in memory (a patch never is) still go out in blocks of this size. */
-const BLOCK = 1024 * 1024
-
-function writeExtent(fd: number, extent: Extent, offset: number): void {
-  const { content } = extent
-  if (content.kind === 'zero') return
-  if (content.kind === 'slice' && content.source instanceof FileSource) {
-    copyRange(content.source.fd, content.offset, fd, offset, extent.length)
-    return
-  }
-  for (let done = 0; done < extent.length; done += BLOCK) {
-    const block = new Uint8Array(Math.min(BLOCK, extent.length - done))
-    readContent(content, block, done)
-    if (!isZero(block)) writeFully(fd, block, offset + done)
   }
 }
 

@@ -7,10 +7,13 @@ import path from 'node:path'
 import { FileSource } from '../../lib/byte-source.js'
 import { UnreadableError } from '../../lib/errors.js'
 import type { MessageOf, MessageType } from '../../lib/protobuf-schema.js'
+import type { Memory } from '../../model/memory.js'
 import { decodeImageFile, type ImageFile, messagesOf } from './image-file.js'
 
 export class CriuDirectory {
   readonly path: string
+  /** Memory as it was read, by pid: a writer copies the files of what is still the same. */
+  readonly memories = new Map<number, Memory>()
   readonly #names: ReadonlySet<string>
   readonly #files = new Map<string, ImageFile>()
   readonly #sources = new Map<string, FileSource>()

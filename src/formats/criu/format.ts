@@ -14,5 +14,6 @@ export const criu: ProcessFormat = {
     const head = fs.readFileSync(path.join(folder, 'pstree.img')).subarray(0, 4)
     return head.length === 4 && magics.includes(head.readUInt32LE(0))
   },
+  write: async (image, target) => (await import('./write.js')).writeCriu(image, target),
   read: async folder => (await import('./read.js')).readCriu(folder),
 }

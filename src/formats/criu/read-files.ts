@@ -36,6 +36,10 @@ export class CriuFiles {
     )
   }
 
+  get entries(): Iterable<MessageOf<typeof schema.file_entry>> {
+    return this.#entries.values()
+  }
+
   /** The record of an open file. */
   entry(id: number): MessageOf<typeof schema.file_entry> | undefined {
     return this.#entries.get(id)

@@ -19,12 +19,11 @@ import type { mm_entry, vma_entry } from './schema/memory.js'
 export type AddressSpace = MessageOf<typeof mm_entry>
 export type Vma = MessageOf<typeof vma_entry>
 
-const MAP_GROWSDOWN = 0x100
-const MAP_LOCKED = 0x2000
-const MAP_SHARED = 0x1
+/** mmap(2)'s flags, the same on both ISAs. */
+export const MapFlag = { SHARED: 1, PRIVATE: 2, ANONYMOUS: 0x20, GROWSDOWN: 0x100, LOCKED: 0x2000 } as const
 
 /** Bits of `madv` are 1 << MADV_*. */
-const advices: ReadonlyArray<readonly [bit: number, name: string]> = [
+export const advices: ReadonlyArray<readonly [bit: number, name: string]> = [
   [10, 'dontfork'],
   [12, 'mergeable'],
   [14, 'hugepage'],
@@ -69,13 +68,13 @@ export function readMapping(
     read: (vma.prot & 1) !== 0,
     write: (vma.prot & 2) !== 0,
     execute: (vma.prot & 4) !== 0,
-    shared: (vma.flags & MAP_SHARED) !== 0,
+    shared: (vma.flags & MapFlag.SHARED) !== 0,
     kind,
     ...(file && { file: { ...file, offset: vma.pgoff } }),
-    growsDown: (vma.flags & MAP_GROWSDOWN) !== 0,
+    growsDown: (vma.flags & MapFlag.GROWSDOWN) !== 0,
     advice: [
       ...advices.filter(([bit]) => (madvise >> BigInt(bit)) & 1n).map(([, name]) => name),
-      ...(vma.flags & MAP_LOCKED ? ['locked'] : []),
+      ...(vma.flags & MapFlag.LOCKED ? ['locked'] : []),
     ],
   }
 }
@@ -205,6 +204,6 @@ export function sharedObject(
   memfdShmid: (fileId: number) => bigint | undefined,
 ): bigint | undefined {
   if (vma.status & VmaStatus.VMA_AREA_MEMFD)
-    return vma.flags & MAP_SHARED ? memfdShmid(Number(vma.shmid)) : undefined
+    return vma.flags & MapFlag.SHARED ? memfdShmid(Number(vma.shmid)) : undefined
   return vma.status & (VmaStatus.VMA_ANON_SHARED | VmaStatus.VMA_AREA_SYSVIPC) ? vma.shmid : undefined
 }

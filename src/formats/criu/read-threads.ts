@@ -2,6 +2,7 @@
  * core-<tid>.img → threads, signals, timers, limits and credentials.
  * Dumps before CRIU 2.0 keep signals, timers, limits and credentials in files of their own, with the same records.
  */
+import { limitNames } from '../../isa/linux.js'
 import { UnreadableError } from '../../lib/errors.js'
 import type { MessageOf } from '../../lib/protobuf-schema.js'
 import type {
@@ -35,26 +36,6 @@ const SIGSTOP = 19
 export const signalsWithActions = Array.from({ length: 64 }, (_, i) => i + 1).filter(
   signal => signal !== SIGKILL && signal !== SIGSTOP,
 )
-
-/** Resource limits in the kernel's order (include/uapi/asm-generic/resource.h). */
-export const limitNames = [
-  'cpu',
-  'fsize',
-  'data',
-  'stack',
-  'core',
-  'rss',
-  'nproc',
-  'nofile',
-  'memlock',
-  'as',
-  'locks',
-  'sigpending',
-  'msgqueue',
-  'nice',
-  'rtprio',
-  'rttime',
-] as const
 
 /** @throws UnreadableError for an ISA that imago shows at the record level only. */
 export function isaOf(core: Core): IsaName {

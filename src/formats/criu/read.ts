@@ -137,13 +137,21 @@ function readProcess(
   const layout = readLayout(mm)
   const vmas: readonly Vma[] = mm.vmas.length > 0 ? mm.vmas : directory.messages(`vmas-${pid}.img`, vma_entry)
   const fs = directory.messages(`fs-${pid}.img`, fs_entry)[0]
+  const memory = readMemory(
+    directory,
+    pid,
+    vmas,
+    vma => sharedObject(vma, id => files.memfdShmid(id)),
+    shared,
+  )
+  directory.memories.set(pid, memory)
   return {
     ...common,
     executable: files.path(mm.exe_file_id)?.path,
     threads: readThreads(directory, entry, core),
     mappings: vmas.map(vma => readMapping(vma, layout, id => files.path(id))),
     layout,
-    memory: readMemory(directory, pid, vmas, vma => sharedObject(vma, id => files.memfdShmid(id)), shared),
+    memory,
     files: readDescriptors(directory, pid),
     workingDirectory: fs && files.path(fs.cwd_id)?.path,
     rootDirectory: fs && files.path(fs.root_id)?.path,
