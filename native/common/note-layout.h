@@ -66,7 +66,7 @@ struct note_thread {
   uint32_t flags;                          /* threadFlags */
   uint64_t frame;                          /* address of the ucontext_t of its signal frame: rt_sigreturn with the stack pointer there wakes it up */
   uint64_t tls;                            /* thread pointer: FS base, TPIDR_EL0 */
-  uint64_t tls_2;                          /* GS base on x86-64, 0 on aarch64 */
+  uint64_t tls2;                           /* GS base on x86-64, 0 on aarch64 */
   uint64_t clear_tid;                      /* set_tid_address */
   uint64_t cached_tid;                     /* address where the C library keeps the tid; 0: unknown */
   uint64_t robust_head;                    /* set_robust_list */

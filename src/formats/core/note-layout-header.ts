@@ -8,7 +8,7 @@ import {
   recordLayout,
 } from './note-layout.js'
 
-const snake = (name: string) => name.replace(/[A-Z0-9]+/g, part => `_${part.toLowerCase()}`)
+const snake = (name: string) => name.replace(/[A-Z]+/g, part => `_${part.toLowerCase()}`)
 
 /** `mappingKinds` → `MAPPING_KIND`, the prefix of its constants. */
 const prefix = (name: string) => snake(name).replace(/s$/, '').toUpperCase()

@@ -1,0 +1,155 @@
+/* The program's side: the constructor, the checkpoint signal, the fork of the writer, and how a restored thread goes on. */
+#include "checkpoint.h"
+#include <linux/prctl.h>
+#include <linux/sched.h>
+#include <linux/wait.h>
+
+int checkpoint_signal = 12; /* SIGUSR2 */
+static struct options defaults;
+static uint32_t busy, checkpoints_taken;
+static int32_t last_writer;
+
+ARCH_DEFINE_RESTORER(return_from_signal);
+
+static void enter_resumed(uint64_t frame, uint64_t leader);
+struct resume_block imago_resume_block = {.magic = RESUME_MAGIC, .version = RESUME_VERSION, .entry = (uint64_t)enter_resumed};
+
+/* True while the writer of the last checkpoint is still at work. */
+static bool writer_at_work(void) {
+  TEXT(path, 64);
+  char name[32];
+  if (last_writer <= 0) return false;
+  put(&path, "/proc/"), put_decimal(&path, last_writer), put(&path, "/comm");
+  return read_text(AT_FDCWD, path.start, name, sizeof name) > 0 && begins_with(name, "imago-writer");
+}
+
+/*
+ * Starts the writer as a grandchild, so that the program never has a child to wait for: a child that shares the memory forks and
+ * ends. Its exit signal is 0: no SIGCHLD, and wait(2) without __WALL or __WCLONE does not see it.
+ */
+__attribute__((noinline)) static long fork_writer(struct scratch *scratch) {
+  volatile long writer = -1;
+  const long child = call(clone, CLONE_VM | CLONE_VFORK, 0, 0, 0, 0);
+  if (child == 0) {
+    scratch->helper = call(getpid);
+    const long grandchild = call(clone, 0, 0, 0, 0, 0);
+    if (grandchild == 0) {
+      busy = 0; /* in the copy only: as the image shall have it */
+      write_image(scratch, checkpoints_taken);
+    }
+    writer = grandchild;
+    call(exit, 0);
+  }
+  if (failed(child)) return child;
+  while (call(wait4, child, 0, __WCLONE, 0) == ERROR_INTERRUPTED) {}
+  return writer;
+}
+
+/* Waits until the writer lets the program go on. */
+static void wait_for_writer(struct scratch *scratch, long writer) {
+  while (__atomic_load_n(&scratch->go, __ATOMIC_ACQUIRE) == GO_WAIT) {
+    futex_wait(&scratch->go, GO_WAIT, true, NANOSECONDS);
+    if (call(kill, writer, 0) == ERROR_NO_SUCH_PROCESS && scratch->go == GO_WAIT) {
+      struct text message = {scratch->message, scratch->message, scratch->message + MESSAGE_SIZE - 1};
+      put(&message, "the process that writes the image was killed");
+      scratch->go = GO_REFUSED;
+    }
+  }
+}
+
+static void tell_refusal(const struct scratch *scratch) {
+  if (scratch->options.reply[0] != 0) return reply_line(&scratch->options, scratch->message);
+  call(write, 2, "imago: no checkpoint: ", 22);
+  call(write, 2, scratch->message, length_of(scratch->message));
+  call(write, 2, "\n", 1);
+}
+
+static void refuse(struct scratch *scratch, const char *why, long error) {
+  struct text message = {scratch->message, scratch->message, scratch->message + MESSAGE_SIZE - 1};
+  put(&message, "error "), put(&message, why);
+  if (error != 0) put(&message, ": error "), put_decimal(&message, -error);
+  scratch->go = GO_REFUSED;
+}
+
+static void checkpoint(siginfo_t *info, void *context) {
+  const uint64_t start = clock_nanoseconds(1);
+  struct scratch *scratch = (struct scratch *)call(mmap, 0, round_up(sizeof *scratch, PAGE), PROT_READ | PROT_WRITE,
+                                                   MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (failed((long)scratch)) {
+    call(write, 2, "imago: no checkpoint: no address space left\n", 44);
+    return;
+  }
+  scratch->size = round_up(sizeof *scratch, PAGE);
+  scratch->start_time = start;
+  scratch->pid = call(getpid);
+  scratch->leader_tid = call(gettid);
+  scratch->options = defaults;
+  if (info->si_code == -1 /* SI_QUEUE */ && (uint64_t)info->si_value.sival_ptr == 0x6f67616d69ul) {
+    scratch->options.requester = info->si_pid;
+    read_request(&scratch->options, scratch->pid);
+  }
+  scratch->process_fd = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+  if (writer_at_work()) refuse(scratch, "the last one is still being written", 0);
+  else if (scratch->process_fd < 0) refuse(scratch, "/proc is not there", scratch->process_fd);
+  else if (stop_threads(scratch)) {
+    scratch->capture_time = clock_nanoseconds(0);
+    note_own_thread(scratch, &scratch->threads[__atomic_fetch_add(&scratch->thread_count, 1, __ATOMIC_ACQ_REL)], info, context);
+    note_pending(scratch, 0);
+    note_timers(scratch);
+    call(prctl, PR_GET_CHILD_SUBREAPER, &scratch->child_subreaper, 0, 0, 0);
+    checkpoints_taken++;
+    const long writer = fork_writer(scratch);
+    if (failed(writer)) refuse(scratch, "fork", writer);
+    else {
+      last_writer = writer;
+      wait_for_writer(scratch, writer);
+    }
+  }
+  release_threads(scratch);
+  if (scratch->process_fd >= 0) call(close, scratch->process_fd);
+  if (scratch->go == GO_REFUSED) {
+    checkpoints_taken -= checkpoints_taken > 0;
+    tell_refusal(scratch);
+  }
+  call(munmap, scratch, scratch->size);
+}
+
+static void on_checkpoint_signal(int signal, siginfo_t *info, void *context) {
+  (void)signal;
+  uint32_t idle = 0;
+  if (!__atomic_compare_exchange_n(&busy, &idle, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) return;
+  checkpoint(info, context);
+  __atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
+}
+
+static void install(void) {
+  const struct kernel_action action = {
+    .handler = (uint64_t)on_checkpoint_signal,
+    .flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK | ARCH_ACTION_FLAGS,
+    .restorer = (uint64_t)return_from_signal,
+    .mask = ~0ul,
+  };
+  call(rt_sigaction, checkpoint_signal, &action, 0, 8);
+}
+
+/* Where a restored thread comes in: on its own stack, below its signal frame, with all signals blocked. */
+static void go_on(uint64_t frame, uint64_t leader) {
+  struct resume_block *block = &imago_resume_block;
+  if (__atomic_sub_fetch(&block->threads_to_come, 1, __ATOMIC_ACQ_REL) == 0) futex_wake(&block->threads_to_come, false);
+  for (uint32_t left; (left = __atomic_load_n(&block->threads_to_come, __ATOMIC_ACQUIRE)) != 0;)
+    futex_wait(&block->threads_to_come, left, false, NANOSECONDS);
+  if (leader) {
+    call(munmap, block->restorer_start, block->restorer_size);
+    install();
+  }
+  arch_return_to_frame(frame);
+}
+
+static void enter_resumed(uint64_t frame, uint64_t leader) {
+  arch_call_on_stack(frame - 512, (uint64_t)go_on, frame, leader);
+}
+
+__attribute__((constructor)) static void start(void) {
+  read_environment(&defaults);
+  install();
+}

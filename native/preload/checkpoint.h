@@ -1,0 +1,94 @@
+/*
+ * How a program freezes itself.
+ *
+ *   program's threads                                    writer (a copy-on-write copy of the program)
+ *   ─────────────────                                    ───────────────────────────────────────────
+ *   T1 takes the checkpoint signal
+ *   T1 stops T2 … Tn by signal 33: each notes its own state in a slot and sleeps
+ *   T1 reads timers and pending signals
+ *   T1 forks ──────────────────────────────────────────► reads the open files, the list of mappings
+ *   T1 waits for `go`                                    refuses, or copies what it shares with the program (shared memory, pipes,
+ *                                                        deleted files), then says `go`
+ *   T1 … Tn run on  ◄─────────────────────────────────── writes memory, notes, headers; syncs, seals, renames; ends
+ *
+ * Both sides share one `struct scratch`, mapped for the time of a checkpoint and never part of the image. No C library is used:
+ * what runs here may have interrupted one anywhere, and one binary serves glibc, musl and static programs.
+ */
+#pragma once
+#include "../common/base.h"
+#include "../common/note-layout.h"
+#include "../common/resume.h"
+
+#define STOP_SIGNAL 33 /* glibc's SIGSETXID, musl's SIGCANCEL: no program of theirs can block it */
+#define MAX_THREADS 32768
+#define MAX_PENDING 4096
+#define PATH_SIZE 4096
+#define MESSAGE_SIZE 512
+
+struct options {
+  char output[PATH_SIZE]; /* template: %p the pid, %n the number of the checkpoint */
+  char reply[PATH_SIZE];  /* where progress and outcome go; empty: nowhere */
+  uint32_t force, blocking, hold, files;
+  int32_t requester; /* pid of the imago that asked; 0: none */
+};
+
+/* What a thread notes of itself when it stops. */
+struct thread_slot {
+  struct note_thread note;
+  uint64_t context, info; /* addresses of ucontext and siginfo in its signal frame */
+};
+
+enum { GO_WAIT, GO_RUN, GO_REFUSED };
+
+/* Address ranges of the program that a copy of it lacks (MADV_DONTFORK). */
+struct hole {
+  uint64_t start, end;
+};
+#define MAX_HOLES 256
+
+struct scratch {
+  uint32_t go; /* futex between writer and program */
+  uint32_t thread_count, pending_count;
+  uint32_t timer_count, interval_timer_count;
+  uint64_t size, start_time, capture_time;
+  int32_t process_fd; /* /proc/self of the program */
+  int32_t pid, leader_tid, helper; /* helper: the process between program and writer, see fork_writer */
+  struct kernel_action stop_action; /* what the program has for STOP_SIGNAL */
+  struct options options;
+  char message[MESSAGE_SIZE]; /* why not, with GO_REFUSED */
+  uint32_t hole_count, child_subreaper;
+  struct hole holes[MAX_HOLES];
+  struct note_interval_timer interval_timers[3];
+  struct note_posix_timer timers[1024];
+  struct note_pending pending[MAX_PENDING];
+  struct thread_slot threads[MAX_THREADS];
+  uint8_t signalled[4 * 1024 * 1024 / 8]; /* a bit a tid */
+};
+
+extern struct resume_block imago_resume_block __attribute__((visibility("hidden")));
+extern int checkpoint_signal __attribute__((visibility("hidden")));
+
+/* threads.c */
+bool stop_threads(struct scratch *scratch);
+void release_threads(struct scratch *scratch);
+void note_own_thread(struct scratch *scratch, struct thread_slot *slot, void *info, void *context);
+/* process.c */
+void note_pending(struct scratch *scratch, uint32_t tid);
+void note_timers(struct scratch *scratch);
+/* options.c */
+void read_environment(struct options *options);
+void read_request(struct options *options, int32_t pid);
+void reply_line(const struct options *options, const char *line);
+/* writer.c: runs in the copy; never returns. */
+__attribute__((noreturn)) void write_image(struct scratch *scratch, uint32_t number);
+
+static inline long futex_wait(uint32_t *word, uint32_t value, bool shared, uint64_t nanoseconds) {
+  const struct time_pair limit = pair_of(nanoseconds);
+  return call(futex, word, shared ? 0 : 128, value, &limit, 0, 0);
+}
+
+static inline void futex_wake(uint32_t *word, bool shared) {
+  call(futex, word, shared ? 1 : 129, 0x7fffffff, 0, 0, 0);
+}
+
+#pragma GCC visibility push(hidden)

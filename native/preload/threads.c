@@ -1,0 +1,133 @@
+/* Stops all other threads, each noting its own state, and lets them go again. */
+#include "checkpoint.h"
+#include <linux/prctl.h>
+#include <linux/sched.h>
+
+#define STOP_LIMIT (10 * NANOSECONDS)
+#define STOP_COOKIE 0x706f7473ul
+
+static struct scratch *current;
+static uint32_t stopped, released, left;
+
+ARCH_DEFINE_RESTORER(return_from_stop);
+
+/* glibc: how far behind the thread pointer its rseq area lies, and whether it registered one. */
+extern const ptrdiff_t __rseq_offset __attribute__((weak, visibility("default")));
+extern const unsigned int __rseq_size __attribute__((weak, visibility("default")));
+
+void note_own_thread(struct scratch *scratch, struct thread_slot *slot, void *info, void *context) {
+  struct note_thread *note = &slot->note;
+  slot->context = (uint64_t)context;
+  slot->info = (uint64_t)info;
+  note->tid = call(gettid);
+  note->frame = (uint64_t)context;
+  note->tls = arch_tls();
+  note->tls2 = arch_tls2();
+  call(prctl, PR_GET_TID_ADDRESS, &note->clear_tid, 0, 0, 0);
+  call(prctl, PR_GET_NAME, note->name, 0, 0, 0);
+  call(get_robust_list, 0, &note->robust_head, &note->robust_length);
+  if (&__rseq_size != 0 && __rseq_size != 0) {
+    note->rseq_address = note->tls + __rseq_offset;
+    note->rseq_length = 32;
+    note->rseq_signature = ARCH_RSEQ_SIGNATURE;
+  }
+  /* glibc keeps the tid where the kernel clears it, musl in the thread's descriptor. */
+  if (note->clear_tid != 0 && *(uint32_t *)note->clear_tid == note->tid) note->cached_tid = note->clear_tid;
+  else if (note->tls != 0 && *(uint32_t *)(note->tls + 48) == note->tid) note->cached_tid = note->tls + 48;
+  note->signal_mask = arch_signal_mask(context);
+  const struct ucontext *frame = context;
+  note->alternate_stack = (uint64_t)frame->uc_stack.ss_sp;
+  note->alternate_stack_size = frame->uc_stack.ss_size;
+  note->alternate_stack_flags = frame->uc_stack.ss_flags;
+  note->nice = 20 - (int32_t)call(getpriority, 0, 0);
+  note->scheduler_policy = call(sched_getscheduler, 0);
+  call(sched_getparam, 0, &note->scheduler_priority);
+  uint64_t processors[64];
+  if (call(sched_getaffinity, 0, sizeof processors, processors) > 0) note->affinity = processors[0];
+  uint64_t waiting = 0;
+  call(rt_sigpending, &waiting, 8);
+  if (waiting != 0) note_pending(scratch, note->tid);
+}
+
+static void on_stop_signal(int signal, siginfo_t *info, void *context) {
+  struct scratch *scratch = current;
+  if (scratch == 0 || info->si_code != -1 || (uint64_t)info->si_value.sival_ptr != STOP_COOKIE) {
+    /* The C library's own use of this signal. */
+    if (scratch != 0 && scratch->stop_action.handler > 1)
+      ((void (*)(int, siginfo_t *, void *))scratch->stop_action.handler)(signal, info, context);
+    return;
+  }
+  const uint32_t index = __atomic_fetch_add(&scratch->thread_count, 1, __ATOMIC_ACQ_REL);
+  if (index < MAX_THREADS) note_own_thread(scratch, &scratch->threads[index], info, context);
+  __atomic_add_fetch(&stopped, 1, __ATOMIC_ACQ_REL);
+  futex_wake(&stopped, false);
+  while (__atomic_load_n(&released, __ATOMIC_ACQUIRE) == 0) futex_wait(&released, 0, false, NANOSECONDS);
+  __atomic_add_fetch(&left, 1, __ATOMIC_ACQ_REL);
+  futex_wake(&left, false);
+}
+
+/* Signals every thread not yet signalled; returns how many. */
+static uint32_t signal_others(struct scratch *scratch) {
+  char entries[1024];
+  uint32_t count = 0;
+  const long directory = call(openat, scratch->process_fd, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  for (long size; (size = call(getdents64, directory, entries, sizeof entries)) > 0;)
+    for (long at = 0; at < size; at += *(uint16_t *)(entries + at + 16)) {
+      const char *name = entries + at + 19;
+      const uint32_t tid = take_number(&name, 10);
+      if (tid == 0 || tid == (uint32_t)scratch->leader_tid || tid >= sizeof scratch->signalled * 8) continue;
+      if (scratch->signalled[tid / 8] >> tid % 8 & 1) continue;
+      scratch->signalled[tid / 8] |= 1 << tid % 8;
+      siginfo_t info = {0};
+      info.si_signo = STOP_SIGNAL;
+      info.si_code = -1;
+      info.si_pid = scratch->pid;
+      info.si_value.sival_ptr = (void *)STOP_COOKIE;
+      if (!failed(call(rt_tgsigqueueinfo, scratch->pid, tid, STOP_SIGNAL, &info))) count++;
+    }
+  call(close, directory);
+  return count;
+}
+
+bool stop_threads(struct scratch *scratch) {
+  const struct kernel_action action = {
+    .handler = (uint64_t)on_stop_signal,
+    .flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK | ARCH_ACTION_FLAGS,
+    .restorer = (uint64_t)return_from_stop,
+    .mask = ~0ul,
+  };
+  current = scratch;
+  stopped = released = left = 0;
+  call(rt_sigaction, STOP_SIGNAL, &action, &scratch->stop_action, 8);
+  const uint64_t limit = clock_nanoseconds(1) + STOP_LIMIT;
+  uint32_t signalled = 0;
+  for (uint32_t found; (found = signal_others(scratch)) != 0;) {
+    signalled += found;
+    for (uint32_t seen; (seen = __atomic_load_n(&stopped, __ATOMIC_ACQUIRE)) < signalled;) {
+      futex_wait(&stopped, seen, false, NANOSECONDS / 10);
+      if (clock_nanoseconds(1) < limit) continue;
+      struct text message = {scratch->message, scratch->message, scratch->message + MESSAGE_SIZE - 1};
+      put(&message, "error ");
+      put_decimal(&message, signalled - stopped);
+      put(&message, " of its threads did not stop within 10 s: they block signal 33, sleep in the kernel, or have ended while "
+                    "their process goes on");
+      scratch->go = GO_REFUSED;
+      return false;
+    }
+  }
+  if (scratch->thread_count < MAX_THREADS - 1) return true;
+  struct text message = {scratch->message, scratch->message, scratch->message + MESSAGE_SIZE - 1};
+  put(&message, "error it has too many threads");
+  scratch->go = GO_REFUSED;
+  return false;
+}
+
+void release_threads(struct scratch *scratch) {
+  if (current == 0) return;
+  __atomic_store_n(&released, 1, __ATOMIC_RELEASE);
+  futex_wake(&released, false);
+  for (uint32_t gone; (gone = __atomic_load_n(&left, __ATOMIC_ACQUIRE)) < __atomic_load_n(&stopped, __ATOMIC_ACQUIRE);)
+    futex_wait(&left, gone, false, NANOSECONDS / 10);
+  call(rt_sigaction, STOP_SIGNAL, &scratch->stop_action, 0, 8);
+  current = 0;
+}

@@ -1,0 +1,184 @@
+/* The writer: what it does, in order. See checkpoint.h. */
+#include "writer.h"
+#include <linux/prctl.h>
+
+#define WRITER_STACK (512 * 1024ul)
+
+static void say_go(struct scratch *scratch, uint32_t what) {
+  __atomic_store_n(&scratch->go, what, __ATOMIC_RELEASE);
+  futex_wake(&scratch->go, true);
+}
+
+void fail(struct writer *writer, const char *what, long error) {
+  struct scratch *scratch = writer->scratch;
+  TEXT(text, MESSAGE_SIZE);
+  put(&text, "error cannot "), put(&text, what);
+  if (error == -28) put(&text, ": no space left on the device");
+  else if (error != 0) put(&text, ": error "), put_decimal(&text, -error);
+  if (writer->temporary[0] != 0) call(unlinkat, AT_FDCWD, writer->temporary, 0);
+  if (scratch->go == GO_WAIT) {
+    struct text message = {scratch->message, scratch->message, scratch->message + MESSAGE_SIZE - 1};
+    put(&message, text.start);
+    say_go(scratch, GO_REFUSED);
+  } else if (scratch->options.reply[0] != 0) reply_line(&scratch->options, text.start);
+  else {
+    call(write, 2, "imago: no checkpoint: ", 22);
+    put(&text, "\n");
+    call(write, 2, text.start, text.at - text.start);
+  }
+  call(exit_group, 1);
+  __builtin_unreachable();
+}
+
+void *allocate(struct writer *writer, size_t size) {
+  if (size == 0) return 0;
+  void *memory = (void *)call(mmap, 0, round_up(size, PAGE), PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (failed((long)memory)) fail(writer, "get memory", (long)memory);
+  return memory;
+}
+
+/* Names every loss, one line each, and ends. */
+static void refuse_losses(struct writer *writer) {
+  struct scratch *scratch = writer->scratch;
+  const struct list *list = &writer->lists[LIST_LOSS];
+  struct text message = {scratch->message, scratch->message, scratch->message + MESSAGE_SIZE - 1};
+  put(&message, "refused");
+  for (uint32_t i = 0; i < list->count; i++) {
+    const struct note_loss *loss = record_at(list, i);
+    TEXT(line, MESSAGE_SIZE);
+    put(&line, scratch->options.reply[0] != 0 ? "loss " : "imago: cannot keep ");
+    put_bytes(&line, list->strings + loss->what.offset, loss->what.length);
+    if (scratch->options.reply[0] != 0) reply_line(&scratch->options, line.start);
+    else put(&line, "\n"), call(write, 2, line.start, line.at - line.start);
+  }
+  say_go(scratch, GO_REFUSED);
+  call(exit_group, 1);
+}
+
+/* The image's path, %p and %n filled in, and made absolute; the temporary one beside it. */
+static void choose_paths(struct writer *writer) {
+  const char *template = writer->scratch->options.output;
+  struct text path = {writer->path, writer->path, writer->path + PATH_SIZE - 1};
+  if (template[0] != '/') {
+    const long length = call(readlinkat, AT_FDCWD, "/proc/self/cwd", path.at, PATH_SIZE - 2);
+    if (length > 0) path.at += length;
+    put(&path, "/");
+  }
+  for (const char *at = template; *at != 0; at++) {
+    if (*at != '%') put_bytes(&path, at, 1);
+    else if (*++at == 'p') put_decimal(&path, writer->scratch->pid);
+    else if (*at == 'n') put_decimal(&path, writer->number);
+    else if (*at == '%') put(&path, "%");
+    else put(&path, "%"), at--;
+  }
+  const char *base = writer->path;
+  for (const char *at = writer->path; *at != 0; at++)
+    if (*at == '/') base = at + 1;
+  struct text temporary = {writer->temporary, writer->temporary, writer->temporary + PATH_SIZE - 1};
+  put_bytes(&temporary, writer->path, base - writer->path);
+  put(&temporary, "."), put(&temporary, base), put(&temporary, ".");
+  put_decimal(&temporary, call(getpid)), put(&temporary, ".tmp");
+}
+
+static void open_image(struct writer *writer) {
+  const long fd = call(openat, AT_FDCWD, writer->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (failed(fd)) fail(writer, "create the image", fd);
+  writer->out = fd;
+  writer->end = PAGE; /* the first page is for the ELF header, written last */
+}
+
+/* Sync, rename, and sync of the folder. The ELF header was the last thing written before. */
+static void put_in_place(struct writer *writer) {
+  long result = call(fsync, writer->out);
+  if (!failed(result)) result = call(renameat, AT_FDCWD, writer->temporary, AT_FDCWD, writer->path);
+  if (failed(result)) fail(writer, "put the image in its place", result);
+  writer->temporary[0] = 0;
+  char folder[PATH_SIZE] = {0};
+  size_t length = 0;
+  for (size_t i = 0; writer->path[i] != 0; i++)
+    if (writer->path[i] == '/') length = i;
+  for (size_t i = 0; i < length; i++) folder[i] = writer->path[i];
+  const long fd = call(openat, AT_FDCWD, length == 0 ? "/" : folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  if (!failed(fd)) call(fsync, fd);
+}
+
+/* Keeps the program standing until imago has verified the image and ended it, let it go, or gone away itself. */
+static void hold(struct writer *writer) {
+  struct scratch *scratch = writer->scratch;
+  TEXT(release, PATH_SIZE);
+  put(&release, scratch->options.reply), put(&release, ".release");
+  while (call(faccessat, AT_FDCWD, release.start, 0) != 0 && call(kill, scratch->options.requester, 0) != ERROR_NO_SUCH_PROCESS &&
+         call(kill, scratch->pid, 0) != ERROR_NO_SUCH_PROCESS) {
+    const struct time_pair pause = {0, 5000000};
+    call(nanosleep, &pause, 0);
+  }
+}
+
+/* So that a pipe ends when the program closes it. Standard error stays, for an error still to come. */
+static void close_the_programs_files(const struct writer *writer) {
+  const uint32_t kept[] = {2, writer->out, writer->memory, writer->pagemap};
+  for (uint32_t from = 0;;) {
+    uint32_t next = ~0u; /* the lowest kept one from here on */
+    for (unsigned i = 0; i < sizeof kept / sizeof *kept; i++)
+      if (kept[i] >= from && kept[i] < next) next = kept[i];
+    if (next > from) call(close_range, from, next == ~0u ? ~0u : next - 1, 0);
+    if (next == ~0u) return;
+    from = next + 1;
+  }
+}
+
+static void write_on_own_stack(uint64_t address, uint64_t unused) {
+  struct writer *writer = (struct writer *)address;
+  struct scratch *scratch = writer->scratch;
+  (void)unused;
+  call(prctl, PR_SET_NAME, "imago-writer", 0, 0, 0);
+  make_lists(writer);
+  writer->bounce = allocate(writer, BOUNCE_SIZE);
+  writer->image = add_record(writer, LIST_IMAGE);
+  writer->process = add_record(writer, LIST_PROCESS);
+  describe_process(writer);
+  describe_mappings(writer);
+  describe_files(writer);
+  if (writer->lists[LIST_LOSS].count > 0 && !scratch->options.force) refuse_losses(writer);
+  choose_paths(writer);
+  open_image(writer);
+  write_kept_content(writer);
+  write_mappings(writer, true);
+  close_the_programs_files(writer);
+  char line[MESSAGE_SIZE];
+  struct text text = {line, line, line + sizeof line - 1};
+  put(&text, "writer "), put_decimal(&text, call(getpid));
+  reply_line(&scratch->options, line);
+  if (!scratch->options.blocking) {
+    writer->image->pause = clock_nanoseconds(1) - scratch->start_time;
+    say_go(scratch, GO_RUN);
+  }
+  describe_advice(writer);
+  write_mappings(writer, false);
+  if (scratch->options.blocking) writer->image->pause = clock_nanoseconds(1) - scratch->start_time;
+  write_headers(writer);
+  put_in_place(writer);
+  TEXT(done, PATH_SIZE + 64);
+  put(&done, "done "), put_decimal(&done, writer->image->pause), put(&done, " "), put(&done, writer->path);
+  reply_line(&scratch->options, done.start);
+  if (scratch->options.hold) hold(writer);
+  if (scratch->options.blocking) say_go(scratch, GO_RUN);
+  call(exit_group, 0);
+}
+
+void write_image(struct scratch *scratch, uint32_t number) {
+  const bool few_holes = find_holes(scratch);
+  struct writer *writer = (struct writer *)call(mmap, 0, round_up(sizeof *writer, PAGE) + WRITER_STACK, PROT_READ | PROT_WRITE,
+                                                MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (!few_holes || failed((long)writer)) {
+    struct text message = {scratch->message, scratch->message, scratch->message + MESSAGE_SIZE - 1};
+    put(&message, "error no memory for the writer, or too many mappings with MADV_DONTFORK");
+    say_go(scratch, GO_REFUSED);
+    call(exit_group, 1);
+  }
+  writer->scratch = scratch;
+  writer->number = number;
+  writer->out = -1;
+  arch_call_on_stack((uint64_t)writer + round_up(sizeof *writer, PAGE) + WRITER_STACK, (uint64_t)write_on_own_stack, (uint64_t)writer, 0);
+}

@@ -1,0 +1,69 @@
+/* The writer's side: records gathered in lists, and the file they go to. */
+#pragma once
+#include "checkpoint.h"
+#include <linux/stat.h>
+
+/* Records of one kind and the strings they point to, as one private note will hold them. */
+struct list {
+  uint32_t type, record_size, count, strings_size;
+  uint32_t capacity, strings_capacity;
+  unsigned char *records;
+  char *strings;
+};
+
+enum list_name {
+  LIST_IMAGE, LIST_PROCESS, LIST_THREAD, LIST_MAPPING, LIST_MODIFIED, LIST_DESCRIPTOR, LIST_DESCRIPTION, LIST_LOCK, LIST_WATCH,
+  LIST_ACTION, LIST_PENDING, LIST_INTERVAL_TIMER, LIST_POSIX_TIMER, LIST_LIMIT, LIST_CREDENTIAL, LIST_LOSS, LIST_SEAL, LISTS,
+};
+
+struct writer {
+  struct scratch *scratch;
+  struct list lists[LISTS];
+  struct note_image *image;
+  struct note_process *process;
+  uint32_t number;
+  int out, memory, program_memory, pagemap; /* files: the image, /proc/self/mem, /proc/PROGRAM/mem, /proc/self/pagemap */
+  uint64_t end;                             /* of what is written so far */
+  unsigned char *bounce;                    /* BOUNCE_SIZE bytes */
+  char path[PATH_SIZE], temporary[PATH_SIZE];
+};
+#define BOUNCE_SIZE (256 * 1024ul)
+
+/* writer.c */
+__attribute__((noreturn)) void fail(struct writer *writer, const char *what, long error);
+void *allocate(struct writer *writer, size_t size);
+/* lists.c */
+void make_lists(struct writer *writer);
+void *add_record(struct writer *writer, enum list_name list);
+struct note_string add_string(struct writer *writer, enum list_name list, const char *bytes, size_t size);
+void add_loss(struct writer *writer, const char *what, const char *detail);
+static inline void *record_at(const struct list *list, uint32_t index) {
+  return list->records + (size_t)index * list->record_size;
+}
+/* describe.c: threads, signals, limits, credentials, and what the kernel keeps of the process */
+void describe_process(struct writer *writer);
+/* mappings.c */
+bool find_holes(struct scratch *scratch);
+void describe_mappings(struct writer *writer);
+void describe_advice(struct writer *writer);
+/* files.c */
+void describe_files(struct writer *writer);
+void write_kept_content(struct writer *writer);
+/* memory.c */
+void write_mappings(struct writer *writer, bool before_go);
+/* elf.c */
+void write_headers(struct writer *writer);
+
+static inline void write_at(struct writer *writer, const void *bytes, size_t size, uint64_t offset) {
+  const unsigned char *from = bytes;
+  while (size > 0) {
+    const long done = call(pwrite64, writer->out, from, size, offset);
+    if (done == ERROR_INTERRUPTED) continue;
+    if (failed(done) || done == 0) fail(writer, "write the image", done);
+    from += done, offset += done, size -= done;
+  }
+}
+
+static inline uint64_t device_number(uint64_t major, uint64_t minor) {
+  return (minor & 0xff) | (major & 0xfff) << 8 | (minor & ~0xfful) << 12 | (major & ~0xffful) << 32;
+}

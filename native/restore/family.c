@@ -1,0 +1,100 @@
+/*
+ * Which process the image becomes: this one, or, to have its old pid, a child of this one that was made with it. Then this one stays
+ * as a stand-in: it passes signals on, waits, and ends as the child ended.
+ *
+ *   auto       a child with the old pid when this user may make one and the pid is free; else this process
+ *   same       the same, but refused when it cannot be
+ *   new        this process
+ *   namespace  stand-in ─► init of a user and pid namespace of its own ─► child with the old pid
+ */
+#include "restore.h"
+#include <linux/sched.h>
+#include <linux/wait.h>
+
+bool has_same_pid;
+
+static long clone_child(uint64_t flags, const uint32_t *pid) {
+  const struct clone_args arguments = {
+    .flags = flags, .exit_signal = SIGCHLD, .set_tid = (uint64_t)pid, .set_tid_size = pid == 0 ? 0 : 1,
+  };
+  return call(clone3, &arguments, sizeof arguments);
+}
+
+/* Passes on what is sent to this process, but not what the terminal sends to both; ends as the child ends. */
+static __attribute__((noreturn)) void stand_in(long child, bool is_init) {
+  const uint64_t all = ~0ul;
+  int status = 0;
+  call(close_range, 3, ~0u, 0);
+  for (;;) {
+    siginfo_t info = {0};
+    const long signal = call(rt_sigtimedwait, &all, &info, 0, 8);
+    if (signal == SIGCHLD || failed(signal)) {
+      long ended;
+      while ((ended = call(wait4, -1, &status, WNOHANG, 0)) > 0)
+        if (ended == child) break;
+      if (ended == child) break;
+    } else if (info.si_code <= 0) call(kill, child, signal);
+  }
+  const int signal = status & 0x7f;
+  if (signal == 0) call(exit_group, status >> 8);
+  if (!is_init) {
+    const struct kernel_action action = {0, 0, 0, 0};
+    const uint64_t no_core[2] = {0, 0}, none = 0;
+    call(prlimit64, 0, 4 /* RLIMIT_CORE */, no_core, 0);
+    call(rt_sigaction, signal, &action, 0, 8);
+    const long self = call(getpid);
+    call(kill, self, signal);
+    call(rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, 8);
+  }
+  call(exit_group, 128 + signal);
+  __builtin_unreachable();
+}
+
+static void write_file(const char *path, const char *value) {
+  const long fd = call(openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0);
+  if (failed(fd)) return;
+  call(write, fd, value, length_of(value));
+  call(close, fd);
+}
+
+static void map_ids(uint32_t uid, uint32_t gid) {
+  TEXT(uids, 64);
+  TEXT(gids, 64);
+  put_decimal(&uids, uid), put(&uids, " "), put_decimal(&uids, uid), put(&uids, " 1");
+  put_decimal(&gids, gid), put(&gids, " "), put_decimal(&gids, gid), put(&gids, " 1");
+  write_file("/proc/self/setgroups", "deny");
+  write_file("/proc/self/uid_map", uids.start);
+  write_file("/proc/self/gid_map", gids.start);
+}
+
+void become_process(void) {
+  const uint64_t all = ~0ul;
+  const uint32_t pid = image.process.pid;
+  bool inside = false;
+  call(rt_sigprocmask, 2 /* SIG_SETMASK */, &all, 0, 8); /* until the program's own mask comes back */
+  if (settings.pid == PID_NEW) return report("pid", call(getpid));
+  if (settings.pid == PID_NAMESPACE) {
+    const uint32_t uid = call(geteuid), gid = call(getegid);
+    const long init = clone_child(CLONE_NEWUSER | CLONE_NEWPID, 0);
+    if (failed(init)) die(EXIT_HOST, "cannot make a user and pid namespace (sysctl user.max_user_namespaces)", 0, init);
+    if (init != 0) {
+      report("namespace", init);
+      stand_in(init, false);
+    }
+    map_ids(uid, gid);
+    inside = true;
+  }
+  const long child = clone_child(0, &pid);
+  if (failed(child)) {
+    if (settings.pid != PID_AUTO) die(EXIT_HOST, child == -17 ? "its process id is taken" : "its process id cannot be given back to it", 0, child);
+    TEXT(text, 64);
+    put_decimal(&text, pid), put(&text, child == -17 ? " is taken" : " needs root or --pid namespace"), put(&text, "; it is now "), put_decimal(&text, call(getpid));
+    if (pid != (uint32_t)call(getpid)) remark("its process id", text.start);
+    return report("pid", call(getpid));
+  }
+  if (child != 0) {
+    if (!inside) report("pid", child);
+    stand_in(child, inside);
+  }
+  has_same_pid = true;
+}

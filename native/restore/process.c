@@ -1,0 +1,104 @@
+/* What the kernel keeps once a process: user, limits, signal actions, timers. */
+#include "restore.h"
+#include <linux/prctl.h>
+#include <linux/time.h>
+
+/* Root waking up another user's program becomes that user. */
+static void restore_credentials(void) {
+  const struct note_credential *credential = &image.credential;
+  if (call(geteuid) != 0 || (credential->uid == 0 && credential->effective_uid == 0)) return;
+  call(setgroups, credential->groups.length / 4, text_of(NOTE_TYPE_CREDENTIAL, credential->groups));
+  long result = call(setresgid, credential->gid, credential->effective_gid, credential->saved_gid);
+  if (!failed(result)) result = call(setresuid, credential->uid, credential->effective_uid, credential->saved_uid);
+  if (failed(result)) die(EXIT_HOST, "cannot become the user of the program", 0, result);
+}
+
+static void restore_limits(void) {
+  for (uint32_t i = 0; i < record_count(NOTE_TYPE_LIMIT); i++) {
+    struct note_limit limit;
+    read_record(NOTE_TYPE_LIMIT, i, &limit, sizeof limit);
+    uint64_t value[2] = {limit.soft, limit.hard}, now[2];
+    if (limit.resource > 15 || failed(call(prlimit64, 0, limit.resource, 0, now)) || (now[0] == value[0] && now[1] == value[1])) continue;
+    if (!failed(call(prlimit64, 0, limit.resource, value, 0))) continue;
+    value[1] = now[1]; /* the hard limit cannot be raised: as near as may be */
+    if (value[0] > value[1]) value[0] = value[1];
+    call(prlimit64, 0, limit.resource, value, 0);
+    remark("a resource limit is lower than it was", 0);
+  }
+}
+
+static void restore_actions(void) {
+  for (uint32_t signal = 1; signal <= 64; signal++) {
+    const struct kernel_action standard = {0, 0, 0, 0};
+    call(rt_sigaction, signal, &standard, 0, 8);
+  }
+  for (uint32_t i = 0; i < record_count(NOTE_TYPE_ACTION); i++) {
+    struct note_action note;
+    read_record(NOTE_TYPE_ACTION, i, &note, sizeof note);
+    const struct kernel_action action = {note.handler, note.flags, note.restorer, note.mask};
+    call(rt_sigaction, note.signal, &action, 0, 8);
+  }
+}
+
+void restore_process(void) {
+  const struct note_process *process = &image.process;
+  const char *folder = text_of(NOTE_TYPE_PROCESS, process->working_directory);
+  const long result = call(chdir, folder);
+  if (failed(result)) die(EXIT_FAILED, "cannot go to the program's working directory", folder, result);
+  call(umask, process->umask);
+  call(personality, process->personality);
+  call(prctl, PR_SET_TIMERSLACK, process->timer_slack, 0, 0, 0);
+  call(prctl, PR_SET_CHILD_SUBREAPER, process->flags & PROCESS_FLAG_CHILD_SUBREAPER ? 1 : 0, 0, 0, 0);
+  call(prctl, PR_SET_THP_DISABLE, process->flags & PROCESS_FLAG_HUGE_PAGES_DISABLED ? 1 : 0, 0, 0, 0);
+  restore_credentials();
+  restore_limits();
+  restore_actions();
+  call(prctl, PR_SET_DUMPABLE, process->dumpable == 1 ? 1 : 0, 0, 0, 0);
+  if (process->flags & PROCESS_FLAG_NO_NEW_PRIVILEGES) call(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+/* The kernel numbers timers by itself: those in between are made and deleted. */
+static void make_timer(const struct note_posix_timer *note) {
+  struct { uint64_t value; int32_t signal, notify, tid, padding[11]; } event = {
+    .value = note->value, .signal = note->signal, .notify = note->notify, .tid = note->notify & 4 ? new_tid(note->tid) : 0};
+  for (uint32_t tries = 0; tries < 1u << 20; tries++) {
+    int32_t id = -1;
+    const long result = call(timer_create, note->clock, &event, &id);
+    if (failed(result)) die(EXIT_HOST, "cannot make a timer", 0, result);
+    if ((uint32_t)id == note->id) {
+      const struct time_pair value[2] = {pair_of(note->interval), pair_of(note->remaining)};
+      if (note->remaining != 0) call(timer_settime, id, 0, value, 0);
+      return;
+    }
+    call(timer_delete, id);
+    if ((uint32_t)id > note->id) break;
+  }
+  die(EXIT_HOST, "the kernel did not give a timer its old number", 0, 0);
+}
+
+void restore_timers(void) {
+  for (uint32_t i = 0; i < record_count(NOTE_TYPE_POSIX_TIMER); i++) {
+    struct note_posix_timer note;
+    read_record(NOTE_TYPE_POSIX_TIMER, i, &note, sizeof note);
+    make_timer(&note);
+  }
+  for (uint32_t i = 0; i < record_count(NOTE_TYPE_INTERVAL_TIMER); i++) {
+    struct note_interval_timer note;
+    read_record(NOTE_TYPE_INTERVAL_TIMER, i, &note, sizeof note);
+    const int64_t value[4] = {note.interval / NANOSECONDS, note.interval % NANOSECONDS / 1000, note.remaining / NANOSECONDS,
+                              note.remaining % NANOSECONDS / 1000};
+    call(setitimer, note.which, value, 0);
+  }
+}
+
+/* Sends again what was pending; all signals are blocked here. */
+void restore_pending(uint32_t old_tid, uint32_t tid) {
+  const long pid = call(getpid);
+  for (uint32_t i = 0; i < record_count(NOTE_TYPE_PENDING); i++) {
+    struct note_pending note;
+    read_record(NOTE_TYPE_PENDING, i, &note, sizeof note);
+    if (note.tid != old_tid) continue;
+    if (old_tid == 0) call(rt_sigqueueinfo, pid, note.signal, note.info);
+    else call(rt_tgsigqueueinfo, pid, tid, note.signal, note.info);
+  }
+}
