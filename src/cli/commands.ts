@@ -27,6 +27,12 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./verbs/convert.js'),
   },
   {
+    name: 'pages',
+    group: 'image',
+    summary: 'show what lies in each page of a process image',
+    load: () => import('./verbs/pages.js'),
+  },
+  {
     name: 'criu decode',
     group: 'image',
     summary: 'print a CRIU image file as JSON',
