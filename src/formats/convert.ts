@@ -30,7 +30,7 @@ export async function convert(
   const read = await readImage(source, { options })
   if (strict !== true) {
     const losses = await writeAs(format, read, target, options)
-    return { target, losses, hints: format.hints?.(target, read.image, options) ?? [] }
+    return { target, losses, hints: (await format.hints?.(target, read.image, options)) ?? [] }
   }
   const temporary = temporaryName(target)
   try {
@@ -46,7 +46,7 @@ export async function convert(
       })
     fs.rmSync(target, { recursive: true, force: true })
     fs.renameSync(temporary, target)
-    return { target, losses, hints: format.hints?.(target, read.image, options) ?? [] }
+    return { target, losses, hints: (await format.hints?.(target, read.image, options)) ?? [] }
   } finally {
     fs.rmSync(temporary, { recursive: true, force: true })
   }

@@ -139,7 +139,7 @@ export function lossesBetween(before: MachineState, after: MachineState): Loss[]
           : { kind: 'defaulted', subject, field: 'all', detail: 'the image has none: reset state' },
       )
     } else if (had === undefined)
-      losses.push({ kind: 'defaulted', subject, field, detail: `not in the image: ${valueText(has)}` })
+      losses.push({ kind: 'defaulted', subject, field, detail: `not in the image, now ${valueText(has)}` })
     else if (has === undefined) {
       if (!sameValue(had, getField(fresh, path)))
         losses.push({ kind: 'dropped', subject, field, detail: valueText(had) })

@@ -49,7 +49,7 @@ interface FormatBase {
     path: string,
     image: MachineImage | ProcessImage,
     options: Readonly<Record<string, unknown>>,
-  ): readonly string[]
+  ): readonly string[] | Promise<readonly string[]>
 }
 
 export interface ProcessFormat extends FormatBase {

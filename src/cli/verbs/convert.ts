@@ -16,7 +16,10 @@ export const command: Command = {
     { flags: '--skeleton <folder>', summary: 'gem5: a checkpoint whose other sections are kept' },
     { flags: '--gem5-version <era>', summary: 'gem5: layout of the checkpoint', choices: ['v24', '2011'] },
     { flags: '--tick <ps>', summary: 'gem5: curTick of the checkpoint, in picoseconds' },
-    { flags: '--clock <frequency>', summary: 'gem5: CPU clock, which is the rate of the guest’s TSC' },
+    {
+      flags: '--clock <frequency>',
+      summary: 'gem5: CPU clock (the rate of the guest’s TSC); palacios: of the APIC',
+    },
     { flags: '--raw-ram', summary: 'gem5: RAM uncompressed and sparse (quicker)' },
     {
       flags: '--ignore-cpu',
@@ -44,19 +47,23 @@ export const command: Command = {
   },
 }
 
-/** Losses as a block: a line a device and kind. */
+/** Losses as a block: whole devices on one line, other fields a line a device. */
 export function lossText(losses: readonly Loss[]): string {
-  const groups = new Map<string, Loss[]>()
-  for (const loss of losses) {
-    const key = `${loss.kind} ${loss.subject}`
-    groups.set(key, [...(groups.get(key) ?? []), loss])
+  const lines: string[] = []
+  for (const kind of ['dropped', 'defaulted', 'rounded'] as const) {
+    const ofKind = losses.filter(loss => loss.kind === kind)
+    const whole = ofKind.filter(({ field }) => field === 'all').map(({ subject }) => subject)
+    const subjects = new Set(ofKind.filter(({ field }) => field !== 'all').map(({ subject }) => subject))
+    for (const subject of subjects) {
+      const fields = ofKind.filter(loss => loss.subject === subject && loss.field !== 'all')
+      const shown = fields.slice(0, MOST_FIELDS).map(({ field, detail }) => `${field}: ${detail}`)
+      const more =
+        fields.length > MOST_FIELDS ? `; and ${fields.length - MOST_FIELDS} more (--json has all)` : ''
+      lines.push(`  ${kind.padEnd(9)}  ${subject}: ${shown.join('; ')}${more}`)
+    }
+    if (whole.length > 0) lines.push(`  ${kind.padEnd(9)}  whole devices: ${whole.join(', ')}`)
   }
-  const lines = [...groups.values()].map(group => {
-    const shown = group.slice(0, MOST_FIELDS).map(({ field, detail }) => `${field}: ${detail}`)
-    const more = group.length > MOST_FIELDS ? `; and ${group.length - MOST_FIELDS} more` : ''
-    return `  ${group[0]!.kind.padEnd(9)}  ${group[0]!.subject}: ${shown.join('; ')}${more}`
-  })
-  return [`${losses.length} ${losses.length === 1 ? 'field' : 'fields'} lost or changed:`, ...lines].join(
+  return [`${losses.length} ${losses.length === 1 ? 'thing' : 'things'} lost or changed:`, ...lines].join(
     '\n',
   )
 }

@@ -6,6 +6,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { writeDirectoryAtomically } from '../../lib/atomic-file.js'
 import { LossError, UsageError } from '../../lib/errors.js'
+import { parseFrequency } from '../../lib/frequency.js'
 import type { MachineImage, MachineState } from '../../model/machine.js'
 import { lowRamBytes, ramRanges } from '../../model/machine-memory.js'
 import { lossesBetween, readTable, writeTable } from '../machine-table.js'
@@ -125,21 +126,13 @@ export function gem5Options({ options }: WriteOptions): Gem5Options {
     ignoreFeatures: options.ignoreCpu === true,
     ...(text('skeleton') === undefined ? {} : { skeleton: text('skeleton')! }),
     ...(text('tick') === undefined ? {} : { tick: tickOption(text('tick')!) }),
-    ...(text('clock') === undefined ? {} : { clock: frequencyOption(text('clock')!) }),
+    ...(text('clock') === undefined ? {} : { clock: parseFrequency(text('clock')!) }),
   }
 }
 
 function tickOption(text: string): bigint {
   if (!/^\d{1,18}$/.test(text)) throw new UsageError(`--tick is a number of picoseconds, not '${text}'`)
   return BigInt(text)
-}
-
-/** `1GHz`, `2600MHz`, `1000000000`. */
-export function frequencyOption(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*([kmg]?)(?:hz)?$/i.exec(text)
-  if (match === null)
-    throw new UsageError(`'${text}' is no frequency`, { expected: 'such as 1GHz or 2600MHz' })
-  return Number(match[1]) * { '': 1, k: 1e3, m: 1e6, g: 1e9 }[match[2]!.toLowerCase() as '' | 'k' | 'm' | 'g']
 }
 
 /**

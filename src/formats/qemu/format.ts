@@ -1,4 +1,5 @@
 /** QEMU migration streams, as the table of formats names them. */
+import type { MachineImage } from '../../model/machine.js'
 import type { MachineFormat } from '../registry.js'
 
 export const qemu: MachineFormat = {
@@ -8,9 +9,14 @@ export const qemu: MachineFormat = {
   container: 'file',
   probe: ({ head }) =>
     head.length >= 4 && head[0] === 0x51 && Buffer.from(head.subarray(0, 4)).toString() === 'QEVM',
-  read: async path => (await import('./machine.js')).readQemu(path),
+  read: async (path, options) => {
+    const cpu = options?.options.cpu
+    return (await import('./machine.js')).readQemu(path, typeof cpu === 'string' ? { cpu } : {})
+  },
   write: async (image, path, options) => {
     const { qemuOptions, writeQemu } = await import('./machine.js')
     return writeQemu(image, path, qemuOptions(options))
   },
+  hints: async (path, image, { template }) =>
+    (await import('./machine.js')).resumeHints(path, image as MachineImage, template as string),
 }

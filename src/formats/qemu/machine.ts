@@ -2,44 +2,29 @@
  * A migration stream ↔ a machine image. Writing needs a template: a stream of the machine command line that shall go
  * on with the image (any guest). Its devices are patched in place, its RAM is written anew.
  */
-import fs from 'node:fs'
 import { LossError, UsageError } from '../../lib/errors.js'
 import type { MachineImage, MachineState } from '../../model/machine.js'
 import { FOUR_GIB, ramRanges } from '../../model/machine-memory.js'
 import { type Extent, Memory, sliceExtent, ZERO } from '../../model/memory.js'
 import { lossesBetween, readTable, writeTable } from '../machine-table.js'
 import type { Loss, WriteOptions } from '../registry.js'
+import { copyCaptureRecord, readCaptureRecord } from './capture-record.js'
+import { offeredFeatures, widenedLine } from './cpu-line.js'
 import { QemuFields } from './fields.js'
 import { openStream, type QemuStream } from './stream.js'
 import { qemuTable, understoodDevices, virtualNow } from './table.js'
 
 const RAM_BLOCK = 'pc.ram'
 
-/** What a capture notes beside its stream (`FILE.imago.json`), since no stream holds it. */
-export interface CaptureRecord {
-  /** Words of the QEMU command line, without the guest's own arguments. */
-  readonly commandLine?: readonly string[]
-  readonly cpuFeatures?: readonly string[]
-  readonly tscRate?: number
-  readonly icountShift?: number
-}
-
-export const captureRecordPath = (stream: string): string => `${stream}.imago.json`
-
-function captureRecord(stream: string): CaptureRecord {
-  try {
-    return JSON.parse(fs.readFileSync(captureRecordPath(stream), 'utf8')) as CaptureRecord
-  } catch {
-    return {}
-  }
-}
-
-export async function readQemu(path: string): Promise<MachineImage> {
+/** @param cpu value of `-cpu` that the guest was started with, where no record beside the stream says it. */
+export async function readQemu(path: string, options: { readonly cpu?: string } = {}): Promise<MachineImage> {
   const stream = openStream(path)
-  const record = captureRecord(path)
+  const record = readCaptureRecord(path)
+  const cpuLine = options.cpu ?? record.cpu
+  const features = cpuLine === undefined ? undefined : offeredFeatures(cpuLine)
   if (stream.device('cpu', 1) !== undefined)
     throw new LossError('machines of one CPU only', { file: path, found: 'a second CPU' })
-  const state = readTable(qemuTable, QemuFields.of(stream, record.icountShift))
+  const state = readTable(qemuTable, QemuFields.of(stream, record.icount))
   state.cpu.tscRate ??= record.tscRate
   return {
     isa: 'x86-64',
@@ -49,13 +34,13 @@ export async function readQemu(path: string): Promise<MachineImage> {
     notUnderstood: stream.devices
       .filter(({ name }) => !understoodDevices.has(name))
       .map(({ title }) => title),
-    ...(record.cpuFeatures ? { cpuFeatures: new Set(record.cpuFeatures) } : {}),
+    ...(features ? { cpuFeatures: features } : {}),
     origin: {
       format: 'qemu',
       path,
       notes: {
         machine: stream.machine,
-        ...(record.commandLine ? { 'command line': record.commandLine.join(' ') } : {}),
+        ...(cpuLine === undefined ? {} : { cpu: cpuLine }),
       },
       raw: stream,
     },
@@ -114,14 +99,14 @@ export async function writeQemu(
     throw new LossError(`a machine of ${image.cpus.length} CPUs does not fit a template of one`)
   const template = openStream(options.template)
   try {
-    const { icountShift } = captureRecord(options.template)
-    const fields = QemuFields.of(template, icountShift)
+    const fields = QemuFields.of(template, readCaptureRecord(options.template).icount)
     const state: MachineState = { cpu: image.cpus[0]!, devices: image.devices }
     const devices = patchDevices(state, fields)
     template.write(target, {
       devices: devices.changed,
       memory: new Map([[RAM_BLOCK, blockMemory(image.memory, template)]]),
     })
+    copyCaptureRecord(options.template, target, image.cpuFeatures)
     return [
       ...devices.losses,
       ...image.notUnderstood
@@ -181,4 +166,15 @@ function blockMemory(memory: Memory, template: QemuStream): Memory {
       extent.address >= FOUR_GIB ? { ...extent, address: extent.address - FOUR_GIB + low } : extent,
     ),
   )
+}
+
+/** How to resume a stream: imago's own verb, or the option that the command line must have. */
+export function resumeHints(path: string, image: MachineImage, template: string): string[] {
+  const cpu = readCaptureRecord(path).cpu ?? widenedLine('qemu64', image.cpuFeatures ?? [])
+  const machine = openStream(template)
+  machine.source.close()
+  return [
+    `resume it with  imago vm resume ${path} --engine qemu`,
+    `or QEMU itself  qemu-system-x86_64 -M ${machine.machine} -m ${(machine.block(RAM_BLOCK)?.size ?? 0) / 2 ** 20}M -cpu ${cpu} … -incoming 'exec:cat ${path}'   (… as the template was made)`,
+  ]
 }

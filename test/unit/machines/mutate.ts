@@ -29,7 +29,7 @@ export function mutate(original: Buffer, seed: number): Buffer {
         ])
         break
       default:
-        bytes.fill(next(2) ? 0x39 : 0xff, at, at + next(24))
+        bytes.fill(next(2) ? 0x39 : 0xff, at, Math.min(bytes.length, at + next(24)))
     }
     if (bytes.length === 0) return bytes
   }
