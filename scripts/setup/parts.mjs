@@ -44,6 +44,19 @@ const makeCriu = suite => into => {
     fs.rmSync(path.join(into, name), { recursive: true, force: true })
 }
 
+/** An emulator for aarch64 programs, static, so that what moved to aarch64 runs on any host. */
+function makeQemuUser(into) {
+  unpackDebian(
+    { suite: 'bookworm', architecture: 'amd64', packages: ['qemu-user-static'], closure: false },
+    into,
+  )
+  const folder = path.join(into, 'usr/bin')
+  for (const name of fs.readdirSync(folder))
+    if (name !== 'qemu-aarch64-static') fs.rmSync(path.join(folder, name))
+  fs.rmSync(path.join(into, 'usr/share'), { recursive: true, force: true })
+  fs.rmSync(path.join(into, 'etc'), { recursive: true, force: true })
+}
+
 /** Parts by name. Versions are read by src/lib/parts.ts from parts.json, so that both sides agree. */
 const versions = JSON.parse(fs.readFileSync(new URL('./parts.json', import.meta.url), 'utf8'))
 const make = (name, summary, fill) => [name, new Part(name, versions[name], summary, fill)]
@@ -55,6 +68,18 @@ export const parts = Object.fromEntries([
   make('crit', "CRIU's own image tool in Python, to compare with", into =>
     unpackDebian(
       { suite: 'trixie', architecture: 'amd64', packages: ['python3-pycriu'], closure: false },
+      into,
+    ),
+  ),
+  make('qemu-user', 'qemu-aarch64, to run aarch64 programs without a machine', makeQemuUser),
+  make('arm64-headers', 'kernel headers of aarch64', into =>
+    unpackDebian(
+      {
+        suite: 'bookworm',
+        architecture: 'amd64',
+        packages: ['linux-libc-dev-arm64-cross'],
+        closure: false,
+      },
       into,
     ),
   ),
