@@ -1,0 +1,139 @@
+/*
+ * What differs between ISAs, for aarch64: system calls, the signal frame, the registers as a core shows them.
+ * The counterpart of x86-64.h, name by name. Source: Linux `arch/arm64/include/uapi/asm`, Arm ARM (TPIDR_EL0).
+ *
+ *   the stack of a stopped thread            sigcontext.__reserved: records { u32 magic, u32 size, … } to one of size 0
+ *   high ┌───────────────────────────┐       ┌──────────────────────────────────────┐ 0
+ *        │ interrupted code's frames │       │ fpsimd_context 0x46508001, 528 bytes │
+ *        ├───────────────────────────┤       │   fpsr, fpcr, V0 … V31               │
+ *        │ sigcontext: x0 … x30, sp, │       ├──────────────────────────────────────┤
+ *        │   pc, pstate, __reserved  │       │ esr_context, sve_context, …          │
+ *        │ ucontext  ◄── frame       │       └──────────────────────────────────────┘
+ *   low  │ siginfo (128 bytes)       │ ◄── stack pointer of rt_sigreturn
+ *        └───────────────────────────┘
+ */
+#pragma once
+#include <asm/signal.h>
+#include <asm/siginfo.h>
+#include <asm/sigcontext.h>
+#include <asm/ucontext.h>
+#include <asm/unistd.h>
+#include <stdint.h>
+
+#define ARCH_MACHINE 183 /* EM_AARCH64 */
+#define ARCH_RSEQ_SIGNATURE 0xd428bc00u
+#define ARCH_GENERAL_REGISTERS 34
+#define ARCH_ADDRESS_END 0x1000000000000ul
+#define ARCH_ACTION_FLAGS 0x04000000ul /* SA_RESTORER: honoured, though the vDSO has a trampoline */
+#define ARCH_HAS_TLS2 0
+
+static inline long system_call(long number, long a, long b, long c, long d, long e, long f) {
+  register long x8 __asm__("x8") = number;
+  register long x0 __asm__("x0") = a;
+  register long x1 __asm__("x1") = b;
+  register long x2 __asm__("x2") = c;
+  register long x3 __asm__("x3") = d;
+  register long x4 __asm__("x4") = e;
+  register long x5 __asm__("x5") = f;
+  __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+  return x0;
+}
+
+static inline uint64_t arch_tls(void) {
+  uint64_t value;
+  __asm__ volatile("mrs %0, tpidr_el0" : "=r"(value));
+  return value;
+}
+
+static inline uint64_t arch_tls2(void) {
+  return 0;
+}
+
+static inline void arch_set_tls(uint64_t tls, uint64_t tls2) {
+  (void)tls2;
+  __asm__ volatile("msr tpidr_el0, %0" : : "r"(tls) : "memory");
+}
+
+/** There is no call for it on aarch64: -ENOSYS. */
+static inline long arch_map_vdso(uint64_t address) {
+  (void)address;
+  return -38;
+}
+
+#define ARCH_SIGINFO_SIZE 128
+/** Continues what the signal frame with this ucontext interrupted. */
+__attribute__((noreturn)) static inline void arch_return_to_frame(uint64_t frame) {
+  __asm__ volatile("mov sp, %0\n\tmov x8, %1\n\tsvc #0\n\tudf #0"
+                   :
+                   : "r"(frame - ARCH_SIGINFO_SIZE), "i"(__NR_rt_sigreturn)
+                   : "memory", "x8");
+  __builtin_unreachable();
+}
+
+/** Calls `entry(a, b)` on another stack, never to return. */
+__attribute__((noreturn)) static inline void arch_call_on_stack(uint64_t stack, uint64_t entry, uint64_t a, uint64_t b) {
+  register uint64_t x0 __asm__("x0") = a;
+  register uint64_t x1 __asm__("x1") = b;
+  __asm__ volatile("mov sp, %0\n\tmov x29, #0\n\tmov x30, #0\n\tblr %1\n\tudf #0"
+                   :
+                   : "r"(stack & ~15ul), "r"(entry), "r"(x0), "r"(x1)
+                   : "memory", "x30");
+  __builtin_unreachable();
+}
+
+/** A signal handler's return trampoline, which sa_restorer points to. */
+#define ARCH_DEFINE_RESTORER(name)                                                                     \
+  void name(void);                                                                                     \
+  __asm__(".text\n.type " #name ", %function\n.hidden " #name "\n" #name ":\n\tmov x8, #139\n\tsvc #0\n")
+
+/** The program's entry: hands the initial stack to `start_on_stack`. */
+#define ARCH_DEFINE_START(function)                                                                    \
+  __asm__(".text\n.globl _start\n_start:\n\tmov x29, #0\n\tmov x30, #0\n\tmov x0, sp\n\tand sp, x0, #-16\n\tbl " #function "\n\tudf #0\n")
+
+static inline uint64_t arch_pc(const struct ucontext *context) {
+  return context->uc_mcontext.pc;
+}
+
+static inline uint64_t arch_sp(const struct ucontext *context) {
+  return context->uc_mcontext.sp;
+}
+
+static inline uint64_t arch_signal_mask(const struct ucontext *context) {
+  return *(const uint64_t *)&context->uc_sigmask;
+}
+
+/** struct user_pt_regs, as NT_PRSTATUS holds it. */
+static inline void arch_general_registers(const struct ucontext *context, uint64_t tls, uint64_t tls2, uint64_t *out) {
+  const struct sigcontext *r = &context->uc_mcontext;
+  (void)tls, (void)tls2; /* the thread pointer is in the thread's record */
+  for (int i = 0; i < 31; i++) out[i] = r->regs[i];
+  out[31] = r->sp;
+  out[32] = r->pc;
+  out[33] = r->pstate;
+}
+
+#define ARCH_FLOAT_SIZE 528
+/** NT_FPREGSET, struct user_fpsimd_state: V0 … V31, fpsr, fpcr; 0 when the frame has none. Used by one thread at a time. */
+static inline const void *arch_float_registers(const struct ucontext *context) {
+  static unsigned char state[ARCH_FLOAT_SIZE];
+  const unsigned char *record = context->uc_mcontext.__reserved;
+  const unsigned char *end = record + sizeof context->uc_mcontext.__reserved;
+  while (record + 8 <= end) {
+    const uint32_t magic = ((const uint32_t *)record)[0], size = ((const uint32_t *)record)[1];
+    if (magic == FPSIMD_MAGIC && size >= ARCH_FLOAT_SIZE) {
+      for (int i = 0; i < 512; i++) state[i] = record[16 + i];
+      for (int i = 0; i < 8; i++) state[512 + i] = record[8 + i];
+      return state;
+    }
+    if (size < 8) break;
+    record += size;
+  }
+  return 0;
+}
+
+#define ARCH_VECTOR_NOTE 0x405 /* NT_ARM_SVE, name "LINUX": not kept; V0 … V31 are in NT_FPREGSET */
+#define ARCH_VECTOR_SIZE 16
+static inline uint32_t arch_vector_registers(const struct ucontext *context, unsigned char *out) {
+  (void)context, (void)out;
+  return 0;
+}
