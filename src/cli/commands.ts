@@ -33,6 +33,12 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./verbs/pages.js'),
   },
   {
+    name: 'retarget',
+    group: 'image',
+    summary: 'turn a process image into one of the other ISA',
+    load: () => import('./verbs/retarget.js'),
+  },
+  {
     name: 'criu decode',
     group: 'image',
     summary: 'print a CRIU image file as JSON',

@@ -1,0 +1,41 @@
+import type { IsaName } from '../../model/process.js'
+import type { Command } from '../command.js'
+
+export const command: Command = {
+  description:
+    'A process image (a core or a CRIU directory) of a program that imago cc compiled, frozen at a migration point, becomes an image of the same process on the other ISA. Memory is taken over as it is; registers, native stacks and what the C library keeps a thread are built anew from the shadow frames.',
+  arguments: [{ name: 'image', summary: 'the image; it is not changed' }],
+  options: [
+    { flags: '-t, --to <isa>', summary: 'the ISA to go on with', choices: ['x86-64', 'aarch64'] },
+    { flags: '-o, --output <path>', summary: 'where the new image goes; it appears whole or not at all' },
+    {
+      flags: '--program <file>',
+      summary: 'PROG.imago.json, when it is not beside the executable that the image names',
+    },
+  ],
+  examples: [
+    ['imago retarget is.dump --to aarch64 -o is.aarch64', 'the dump of is_x86-64, for is_aarch64'],
+    ['imago restore is.aarch64', 'goes on, on an arm64 Linux (or under an emulator)'],
+  ],
+  async run({ args, options, output }) {
+    const { UsageError } = await import('../../lib/errors.js')
+    const { to, output: target, program } = options as Record<string, string | undefined>
+    if (to === undefined) throw new UsageError('no ISA', { hint: '--to aarch64 or --to x86-64' })
+    if (target === undefined) throw new UsageError('no place for the new image', { hint: '-o PATH' })
+    const { retargetImage } = await import('../../retarget/retarget-image.js')
+    const result = await retargetImage({ source: args.image!, target, to: to as IsaName, program })
+    if (output.json) return output.value(result)
+    output.line(`${result.target} written: ${result.from} → ${result.to}`)
+    for (const { tid, functions } of result.threads)
+      output.line(`  thread ${tid}: ${shorten(functions).join(' ← ')}`)
+    for (const remark of result.remarks) output.line(`  ${remark}`)
+    for (const { kind, subject, field, detail } of result.losses)
+      output.line(`  ${kind} ${subject} ${field}: ${detail}`)
+  },
+}
+
+/** Recursions are deep: the ends of a long chain tell enough. */
+function shorten(functions: readonly string[]): readonly string[] {
+  if (functions.length <= 8) return functions
+  return [...functions.slice(0, 5), `… ${functions.length - 7} more …`, ...functions.slice(-2)]
+}
