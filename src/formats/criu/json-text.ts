@@ -17,8 +17,10 @@ export function* jsonText(
   options: JsonOptions,
   file?: string,
 ): Generator<string | Uint8Array> {
-  const { kind, framing } = readHeader(new ByteReader(bytes, { file }), file)
-  if (kind.entry === (pagemap_entry as MessageType) && framing === kind.framing) {
+  const reader = new ByteReader(bytes, { file })
+  const { kind, framing } = readHeader(reader, file)
+  const isPageMap = kind.entry === (pagemap_entry as MessageType)
+  if (isPageMap && framing === kind.framing && reader.remaining > 0) {
     const cursor = new PageMapCursor(bytes, file)
     if (cursor.head[UNKNOWN] === undefined) {
       yield* pageMapJson(cursor, options.readable ?? false)
