@@ -4,6 +4,7 @@
  */
 import fs from 'node:fs'
 import path from 'node:path'
+import { makeAmd64Linux } from './amd64-linux.mjs'
 import { makeArm64Machine } from './arm64-machine.mjs'
 import { unpackDebian } from './debian.mjs'
 import { cache, say } from './say.mjs'
@@ -84,6 +85,7 @@ export const parts = Object.fromEntries([
     ),
   ),
   make('arm64-machine', 'kernel and initial RAM disk for an aarch64 machine with criu', makeArm64Machine),
+  make('amd64-linux', 'x86-64 kernel and initial RAM disk of a guest that counts', makeAmd64Linux),
 ])
 
 /** What each goal needs: Debian packages on the host, and parts in the cache. */
@@ -104,6 +106,6 @@ export const goals = {
       'qemu-system-x86',
       ...['musl-tools', 'libunicorn2', 'busybox-static'],
     ],
-    parts: ['criu', 'criu-4.2', 'crit', 'arm64-machine'],
+    parts: ['criu', 'criu-4.2', 'crit', 'arm64-machine', 'amd64-linux'],
   },
 }

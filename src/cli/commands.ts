@@ -81,6 +81,24 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./verbs/vm-restore.js'),
   },
   {
+    name: 'vm capture',
+    group: 'machine',
+    summary: 'boot a machine in QEMU and save it at a chosen moment',
+    load: () => import('./verbs/vm-capture.js'),
+  },
+  {
+    name: 'vm resume',
+    group: 'machine',
+    summary: 'let a machine image go on in QEMU',
+    load: () => import('./verbs/vm-resume.js'),
+  },
+  {
+    name: 'vm template',
+    group: 'machine',
+    summary: 'make a QEMU stream to pour other machines into',
+    load: () => import('./verbs/vm-template.js'),
+  },
+  {
     name: 'formats',
     group: 'imago',
     summary: 'list the image formats and what works with each',

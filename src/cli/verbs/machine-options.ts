@@ -1,0 +1,45 @@
+/** The options that `vm capture`, `vm template` and `vm resume` share: what the machine is. */
+import type { MachineLine } from '../../engines/qemu/machine-line.js'
+import { UsageError } from '../../lib/errors.js'
+import type { Argument, Invocation, Option } from '../command.js'
+
+export const machineOptions: readonly Option[] = [
+  { flags: '--memory <size>', summary: 'RAM: 128M, 2G' },
+  { flags: '--cpu <model>', summary: "QEMU's -cpu (the default offers what gem5 offers too)" },
+  { flags: '--machine <type>', summary: "QEMU's -M" },
+  { flags: '--icount', summary: 'count instructions: 1 ns of guest time each, the same at every run' },
+]
+
+/** Words after `--` go to QEMU as they are. */
+export const moreWords: Argument = {
+  name: 'qemu-words',
+  summary: "after '--': more words for QEMU, such as -device e1000",
+  optional: true,
+  variadic: true,
+}
+
+/** What the command line says of the machine, over `base`. */
+export function lineFrom(invocation: Invocation, base: MachineLine): MachineLine {
+  const { options, args } = invocation
+  return {
+    machine: (options.machine as string | undefined) ?? base.machine,
+    cpu: (options.cpu as string | undefined) ?? base.cpu,
+    memory: options.memory === undefined ? base.memory : parseMemory(options.memory as string),
+    icount: options.icount === true ? 0 : base.icount,
+    more: args.rest.length > 0 ? args.rest : base.more,
+  }
+}
+
+const units: Readonly<Record<string, number>> = { K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 }
+
+/** `128M` → bytes. @throws UsageError for anything that is no whole number of MiB up to 3 GiB. */
+export function parseMemory(text: string): number {
+  const match = /^(\d+)([KMG])(?:i?B)?$/i.exec(text)
+  const bytes = match === null ? Number.NaN : Number(match[1]) * units[match[2]!.toUpperCase()]!
+  if (!(bytes >= 2 ** 20 && bytes <= 3 * 2 ** 30) || bytes % 2 ** 20 !== 0)
+    throw new UsageError(`'${text}' is no size of memory`, {
+      expected:
+        'whole MiB up to 3G, such as 128M: above lies the PCI hole, which the other platforms have elsewhere',
+    })
+  return bytes
+}

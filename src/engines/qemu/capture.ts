@@ -1,0 +1,169 @@
+/**
+ * Capturing a machine: start QEMU, wait for the moment, stop the processor, let QEMU write its migration stream
+ * beside the target, read it back, rename it.
+ */
+import fs from 'node:fs'
+import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openStream } from '../../formats/qemu/stream.js'
+import { syncDirectory, temporaryName } from '../../lib/atomic-file.js'
+import { PeerError, UsageError } from '../../lib/errors.js'
+import { Emulator } from './emulator.js'
+import { OvershotError, runInstructions } from './instructions.js'
+import { type BootOptions, type MachineLine, machineWords, writeRecord } from './machine-line.js'
+import type { Moment } from './until.js'
+
+export interface CaptureOptions {
+  readonly line: MachineLine
+  readonly boot: BootOptions
+  readonly until: Moment
+  readonly output: string
+  /** Gives up when the guest has not printed the text after this many milliseconds. */
+  readonly timeout?: number
+  /** What the guest prints on its serial line, until it is stopped. */
+  onSerial?(bytes: Uint8Array): void
+  onProgress?(fraction: number, detail: string): void
+}
+
+export interface CaptureResult {
+  readonly path: string
+  /** Bytes of the stream. */
+  readonly bytes: number
+  /** Instructions executed since the start; undefined without icount. */
+  readonly instructions: number | undefined
+  /** QEMU's version: `7.2.22`. */
+  readonly qemu: string
+}
+
+/** On a busy host a machine may run past the instruction at which it should stop; then it starts anew. */
+const MAX_ATTEMPTS = 3
+
+/** @throws PeerError when QEMU ends or fails, or the text does not come in time. The target appears whole or not at all. */
+export async function capture(options: CaptureOptions): Promise<CaptureResult> {
+  if (options.until.kind === 'instructions' && options.line.icount === undefined)
+    throw new UsageError('instructions are counted only with --icount')
+  for (let attempt = 1; ; attempt++)
+    try {
+      return await captureOnce(options)
+    } catch (error) {
+      if (!(error instanceof OvershotError) || attempt === MAX_ATTEMPTS) throw error
+    }
+}
+
+async function captureOnce(options: CaptureOptions): Promise<CaptureResult> {
+  const serial = new SerialWatch(options.onSerial)
+  const emulator = await Emulator.start(machineWords(options.line, options.boot), {
+    serial: bytes => serial.receive(bytes),
+    paused: true,
+  })
+  try {
+    await runUntil(emulator, serial, options)
+    const instructions =
+      options.line.icount === undefined
+        ? undefined
+        : (await emulator.qmp.execute<{ icount: number }>('query-replay')).icount
+    const bytes = await save(emulator, options)
+    const { qemu } = await emulator.qmp.execute<{ qemu: { major: number; minor: number; micro: number } }>(
+      'query-version',
+    )
+    const version = `${qemu.major}.${qemu.minor}.${qemu.micro}`
+    writeRecord(options.output, options.line, { qemu: version })
+    return { path: path.resolve(options.output), bytes, instructions, qemu: version }
+  } finally {
+    await emulator.stop()
+  }
+}
+
+/** Keeps the tail of what the guest printed, to find a text that comes in pieces. */
+class SerialWatch {
+  readonly #onSerial: ((bytes: Uint8Array) => void) | undefined
+  #tail = ''
+  #wanted: { text: string; found(): void } | undefined
+
+  constructor(onSerial: ((bytes: Uint8Array) => void) | undefined) {
+    this.#onSerial = onSerial
+  }
+
+  receive(bytes: Uint8Array): void {
+    this.#onSerial?.(bytes)
+    if (this.#wanted === undefined) return
+    this.#tail += Buffer.from(bytes).toString('utf8')
+    if (this.#tail.includes(this.#wanted.text)) this.#wanted.found()
+    this.#tail = this.#tail.slice(-this.#wanted.text.length)
+  }
+
+  /** Calls `found` as soon as `text` has been printed from now on. */
+  watch(text: string, found: () => void): void {
+    this.#wanted = { text, found }
+  }
+}
+
+async function runUntil(emulator: Emulator, serial: SerialWatch, options: CaptureOptions): Promise<void> {
+  const { until, onProgress } = options
+  const { qmp } = emulator
+  if (until.kind === 'instructions') {
+    await runInstructions(emulator, until.count, done => onProgress?.(done, 'waiting'))
+    return
+  }
+  const limit = until.kind === 'time' ? until.milliseconds : (options.timeout ?? 600_000)
+  let stopped: Promise<unknown> | undefined
+  // Stopped from within the reader: the guest runs on until QEMU has the word.
+  if (until.kind === 'serial')
+    serial.watch(until.text, () => {
+      stopped ??= qmp.execute('stop')
+    })
+  await qmp.execute('cont')
+  for (const start = Date.now(); stopped === undefined; ) {
+    const left = start + limit - Date.now()
+    if (left <= 0) {
+      if (until.kind === 'time') stopped = qmp.execute('stop')
+      else
+        throw new PeerError(`the guest did not print ${JSON.stringify(until.text)} in ${limit / 1000} s`, {
+          hint: 'look at its serial line with --serial -',
+        })
+    }
+    if (emulator.ended)
+      throw new PeerError('the guest ended before the moment came', {
+        found: emulator.messages || 'no message',
+      })
+    onProgress?.(until.kind === 'time' ? 1 - Math.max(0, left) / limit : 0, 'waiting')
+    await sleep(Math.max(1, Math.min(20, left)))
+  }
+  await stopped
+}
+
+interface MigrationStatus {
+  readonly status?: string
+  readonly 'error-desc'?: string
+  readonly ram?: { readonly transferred: number; readonly total: number; readonly remaining: number }
+}
+
+/** Lets QEMU write its stream; checks it; gives it its name. Returns its size. */
+async function save(emulator: Emulator, options: CaptureOptions): Promise<number> {
+  const { qmp } = emulator
+  const temporary = temporaryName(path.resolve(options.output))
+  try {
+    fs.closeSync(fs.openSync(temporary, 'wx', 0o600))
+    // The shell gets the path as a variable's value would be: in single quotes. No QEMU before 8.2 writes a file itself.
+    await qmp.execute('migrate', { uri: `exec:cat > '${temporary.replaceAll("'", "'\\''")}'` })
+    for (;;) {
+      const { status, ram, ...rest } = await qmp.execute<MigrationStatus>('query-migrate')
+      if (status === 'completed') break
+      if (status === 'failed' || status === 'cancelled')
+        throw new PeerError('QEMU could not write the machine', { found: rest['error-desc'] ?? status })
+      if (ram !== undefined) options.onProgress?.(1 - ram.remaining / ram.total, 'saving')
+      await sleep(10)
+    }
+    const stream = openStream(temporary)
+    stream.source.close()
+    const fd = fs.openSync(temporary, 'r')
+    fs.fsyncSync(fd)
+    fs.closeSync(fd)
+    fs.renameSync(temporary, options.output)
+    syncDirectory(path.dirname(path.resolve(options.output)))
+    return stream.source.size
+  } catch (error) {
+    fs.rmSync(temporary, { force: true })
+    throw error
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * A running QEMU with its monitor: started with a private folder for its socket, ended with us.
+ *
+ *   imago ── QMP (unix socket in a folder of mode 0700) ──► qemu-system-x86_64
+ *         ◄─────────────── serial line (its stdout) ───────
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { HostError, PeerError } from '../../lib/errors.js'
+import { QmpClient } from './qmp.js'
+
+export const PROGRAM = 'qemu-system-x86_64'
+
+export interface EmulatorOptions {
+  /** Who reads the serial line: a function, or this process's own terminal. */
+  readonly serial: ((bytes: Uint8Array) => void) | 'terminal'
+  /** Make the machine, but do not start its processor. */
+  readonly paused?: boolean
+}
+
+export class Emulator {
+  readonly qmp: QmpClient
+  readonly #process: ChildProcess
+  /** For sockets; only this user can look into it. Removed at the end. */
+  readonly folder: string
+
+  private constructor(process: ChildProcess, folder: string, qmp: QmpClient) {
+    this.#process = process
+    this.folder = folder
+    this.qmp = qmp
+  }
+
+  /** Starts QEMU with `words` and connects to its monitor. @throws HostError without QEMU, PeerError when it ends at once. */
+  static async start(words: readonly string[], options: EmulatorOptions): Promise<Emulator> {
+    const program = requireProgram()
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-qemu-')) // mode 0700
+    const socket = path.join(folder, 'qmp')
+    const log = path.join(folder, 'messages')
+    const messages = fs.openSync(log, 'w')
+    const terminal = options.serial === 'terminal'
+    const child = spawn(
+      'setpriv',
+      [
+        ...['--pdeathsig', 'KILL', program, ...words],
+        ...['-qmp', `unix:${socket},server=on,wait=off`, '-serial', 'stdio'],
+        ...(options.paused ? ['-S'] : []),
+      ],
+      { stdio: terminal ? ['inherit', 'inherit', messages] : ['ignore', 'pipe', messages] },
+    )
+    fs.closeSync(messages)
+    let failure: Error | undefined
+    child.on('error', error => {
+      failure = error
+    })
+    if (typeof options.serial === 'function') child.stdout!.on('data', options.serial)
+    for (;;) {
+      if (failure !== undefined || child.exitCode !== null || child.signalCode !== null) {
+        const words = fs.readFileSync(log, 'utf8').trim().split('\n').slice(-3).join('\n')
+        fs.rmSync(folder, { recursive: true, force: true })
+        throw new PeerError('QEMU ended at once', { found: failure?.message ?? (words || 'no message') })
+      }
+      try {
+        return new Emulator(child, folder, await QmpClient.connect(socket))
+      } catch {
+        await sleep(10)
+      }
+    }
+  }
+
+  get ended(): boolean {
+    return this.#process.exitCode !== null || this.#process.signalCode !== null
+  }
+
+  /** QEMU's last words on stderr. */
+  get messages(): string {
+    return fs.readFileSync(path.join(this.folder, 'messages'), 'utf8').trim()
+  }
+
+  /** Waits until QEMU ends; its exit code, or 128 + the signal. */
+  async wait(): Promise<number> {
+    if (!this.ended) await new Promise(resolve => this.#process.once('exit', resolve))
+    const signal = this.#process.signalCode
+    return signal === null ? this.#process.exitCode! : 128 + os.constants.signals[signal]
+  }
+
+  /** Ends QEMU at once and removes its folder. May be called twice. */
+  async stop(): Promise<void> {
+    this.qmp.close()
+    if (!this.ended) {
+      this.#process.kill('SIGKILL')
+      await this.wait()
+    }
+    fs.rmSync(this.folder, { recursive: true, force: true })
+  }
+}
+
+/** Path of qemu-system-x86_64, or undefined. */
+export function findProgram(): string | undefined {
+  const folder = (process.env.PATH ?? '').split(':').find(place => fs.existsSync(path.join(place, PROGRAM)))
+  return folder === undefined ? undefined : path.join(folder, PROGRAM)
+}
+
+function requireProgram(): string {
+  const program = findProgram()
+  if (program === undefined)
+    throw new HostError(`${PROGRAM} is not installed`, { hint: 'apt-get install qemu-system-x86' })
+  return program
+}

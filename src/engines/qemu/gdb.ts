@@ -1,0 +1,133 @@
+/**
+ * A client of a gdb stub, as far as stepping and comparing machines needs it: QEMU's, gem5's or any other's.
+ *
+ *   packet   $ payload # two hex digits (sum of the payload's bytes)      answered by + (or - to send again)
+ *   g        all registers        vCont;s:1, s   one instruction        D   detach        ?   why it stands still
+ *
+ * The first registers of `g` on x86-64 are rax rbx rcx rdx rsi rdi rbp rsp r8 … r15 rip (8 bytes each, little
+ * endian), eflags cs ss ds es fs gs (4 bytes each). Source: GDB manual, appendix E; QEMU gdb-xml/i386-64bit.xml.
+ */
+import net from 'node:net'
+import path from 'node:path'
+import { PeerError } from '../../lib/errors.js'
+import type { Emulator } from './emulator.js'
+
+export const gdbRegisters = [
+  ...(['rax', 'rbx', 'rcx', 'rdx', 'rsi', 'rdi', 'rbp', 'rsp'] as const),
+  ...(['r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15', 'rip'] as const),
+  ...(['eflags', 'cs', 'ss', 'ds', 'es', 'fs', 'gs'] as const),
+] as const
+export type GdbRegister = (typeof gdbRegisters)[number]
+
+const WIDE_REGISTERS = 17
+
+/** A stub that says nothing for this long is gone. */
+const ANSWER_TIMEOUT_MS = 60_000
+
+export class GdbClient {
+  readonly #socket: net.Socket
+  #received = ''
+  #waiting: { resolve(payload: string): void; reject(error: Error): void } | undefined
+  #failure: Error | undefined
+
+  private constructor(socket: net.Socket) {
+    this.#socket = socket
+    socket.setEncoding('latin1').setNoDelay(true)
+    socket.on('data', (data: string) => {
+      this.#received += data
+      this.#takePacket()
+    })
+    const fail = (error: Error) => {
+      this.#failure ??= error
+      this.#waiting?.reject(this.#failure)
+      this.#waiting = undefined
+    }
+    socket.on('error', error => fail(new PeerError('the gdb stub failed', { found: error.message })))
+    socket.on('close', () => fail(new PeerError('the gdb stub closed the connection')))
+    socket.setTimeout(ANSWER_TIMEOUT_MS, () => {
+      if (this.#waiting !== undefined) socket.destroy(new Error('no answer'))
+    })
+  }
+
+  /** Connects to `HOST:PORT` or the path of a unix socket. @throws PeerError when nobody listens there. */
+  static async connect(where: string): Promise<GdbClient> {
+    const match = /^(?:(.*):)?(\d+)$/.exec(where)
+    const socket =
+      match === null ? net.connect(where) : net.connect(Number(match[2]), match[1] || '127.0.0.1')
+    await new Promise<void>((resolve, reject) => {
+      socket.once('connect', resolve)
+      socket.once('error', error =>
+        reject(new PeerError(`no gdb stub at ${where}`, { found: error.message })),
+      )
+    })
+    const client = new GdbClient(socket)
+    await client.#request('?')
+    return client
+  }
+
+  /** Opens the stub of a machine of ours and makes single steps let interrupts and timers through, as running does. */
+  static async attach(emulator: Emulator): Promise<GdbClient> {
+    const socket = path.join(emulator.folder, 'gdb')
+    await emulator.qmp.execute('human-monitor-command', {
+      'command-line': `gdbserver unix:${socket},server=on,wait=off`,
+    })
+    const client = await GdbClient.connect(socket)
+    await client.#request('Qqemu.sstep=0x1')
+    return client
+  }
+
+  /** Executes one instruction (or delivers one interrupt). */
+  async step(): Promise<void> {
+    const answer = await this.#request('s')
+    if (!/^[TS]/.test(answer))
+      throw new PeerError('the machine ended while it was stepped', { found: answer })
+  }
+
+  /** Values of `gdbRegisters`. @throws PeerError when the stub's answer is too short for them. */
+  async registers(): Promise<ReadonlyMap<GdbRegister, bigint>> {
+    const bytes = Buffer.from(await this.#request('g'), 'hex')
+    if (bytes.length < WIDE_REGISTERS * 8 + (gdbRegisters.length - WIDE_REGISTERS) * 4)
+      throw new PeerError('the gdb stub has other registers than those of x86-64', {
+        found: `${bytes.length} bytes`,
+      })
+    return new Map(
+      gdbRegisters.map((name, i) =>
+        i < WIDE_REGISTERS
+          ? [name, bytes.readBigUInt64LE(i * 8)]
+          : [name, BigInt(bytes.readUInt32LE(WIDE_REGISTERS * 8 + (i - WIDE_REGISTERS) * 4))],
+      ),
+    )
+  }
+
+  /** Lets the machine go without letting it run: the connection just ends. */
+  close(): void {
+    this.#socket.destroy()
+  }
+
+  #request(payload: string): Promise<string> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure)
+    return new Promise((resolve, reject) => {
+      this.#waiting = { resolve, reject }
+      this.#socket.write(`$${payload}#${checksum(payload)}`, 'latin1')
+    })
+  }
+
+  /** Acknowledgements are skipped: TCP and unix sockets lose nothing. */
+  #takePacket(): void {
+    const start = this.#received.indexOf('$')
+    const end = this.#received.indexOf('#', start)
+    if (start < 0 || end < 0 || this.#received.length < end + 3) return
+    const payload = this.#received.slice(start + 1, end)
+    this.#received = this.#received.slice(end + 3)
+    this.#socket.write('+')
+    const waiting = this.#waiting
+    this.#waiting = undefined
+    waiting?.resolve(payload)
+  }
+}
+
+function checksum(payload: string): string {
+  let sum = 0
+  for (let i = 0; i < payload.length; i++) sum += payload.charCodeAt(i)
+  return (sum & 0xff).toString(16).padStart(2, '0')
+}

@@ -1,0 +1,64 @@
+/**
+ * Any machine image as a stream that QEMU loads: a stream as it is, another format poured into a template that
+ * is made for its memory size.
+ */
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { isQemuStream, openStream } from '../../formats/qemu/stream.js'
+import { formatNamed, type Loss, readImage } from '../../formats/registry.js'
+import { LossError, UsageError } from '../../lib/errors.js'
+import { extentEnd } from '../../model/memory.js'
+import { DEFAULT_LINE, type MachineLine } from './machine-line.js'
+import { lineFor } from './resume.js'
+import { makeTemplate } from './template.js'
+
+export interface Poured {
+  /** Path of the stream. */
+  readonly stream: string
+  /** The command line that loads it. */
+  readonly line: MachineLine
+  readonly losses: readonly Loss[]
+  /** A folder to remove when the machine has been loaded. */
+  readonly temporary: string | undefined
+}
+
+/** `adjust` lays the user's options over the line that the image wants. */
+export async function asStream(image: string, adjust: (line: MachineLine) => MachineLine): Promise<Poured> {
+  if (isStream(image)) {
+    const stream = openStream(image)
+    stream.source.close()
+    return { stream: image, line: adjust(lineFor(image, stream)), losses: [], temporary: undefined }
+  }
+  const read = await readImage(image)
+  if (read.kind !== 'machine')
+    throw new UsageError('this is the image of a process, not of a machine', { file: image })
+  const qemu = formatNamed('qemu')
+  if (qemu.kind !== 'machine' || qemu.write === undefined)
+    throw new LossError('QEMU streams cannot be written yet')
+  const last = read.image.memory.extents.at(-1)
+  const memory = last === undefined ? 0 : Number(extentEnd(last))
+  const line = adjust({ ...DEFAULT_LINE, memory })
+  const temporary = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-pour-'))
+  try {
+    const template = path.join(temporary, 'template')
+    const stream = path.join(temporary, 'stream')
+    await makeTemplate(line, template)
+    const losses = await qemu.write(read.image, stream, { options: { template } })
+    return { stream, line, losses, temporary }
+  } catch (error) {
+    fs.rmSync(temporary, { recursive: true, force: true })
+    throw error
+  }
+}
+
+function isStream(image: string): boolean {
+  if (!fs.existsSync(image) || !fs.statSync(image).isFile()) return false
+  const fd = fs.openSync(image, 'r')
+  try {
+    const head = new Uint8Array(8)
+    return fs.readSync(fd, head) === head.length && isQemuStream(head)
+  } finally {
+    fs.closeSync(fd)
+  }
+}

@@ -1,0 +1,109 @@
+/**
+ * A client of the QEMU Machine Protocol: JSON values, one a line, over a unix socket.
+ *
+ *   ← {"QMP": {version…}}            greeting
+ *   → {"execute": "qmp_capabilities"}
+ *   → {"execute": NAME, "arguments": {…}, "id": n}
+ *   ← {"return": …, "id": n}   or   {"error": {"class", "desc"}, "id": n}
+ *   ← {"event": NAME, "data": {…}}   at any time
+ *
+ * Source: QEMU docs/interop/qmp-spec.
+ */
+import net from 'node:net'
+import { PeerError } from '../../lib/errors.js'
+
+interface Reply {
+  readonly return?: unknown
+  readonly error?: { readonly class: string; readonly desc: string }
+  readonly event?: string
+  readonly id?: number
+}
+
+/** Longest line QEMU may send; a listing of a large machine is under 1 MB. */
+const MAX_LINE_BYTES = 64 * 1024 * 1024
+
+export class QmpClient {
+  readonly #socket: net.Socket
+  readonly #pending = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>()
+  #nextId = 1
+  #closed: Error | undefined
+  #greeted = false
+
+  private constructor(socket: net.Socket) {
+    this.#socket = socket
+    let text = ''
+    socket.setEncoding('utf8')
+    socket.on('data', (data: string) => {
+      text += data
+      if (text.length > MAX_LINE_BYTES) socket.destroy(new Error('QEMU sent a line that never ends'))
+      for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n')) {
+        this.#receive(text.slice(0, end))
+        text = text.slice(end + 1)
+      }
+    })
+    socket.on('error', error => this.#close(error))
+    socket.on('close', () => this.#close(new Error('QEMU closed the connection')))
+  }
+
+  /** Connects to the socket at `path`, which QEMU may not have made yet: then the error's code is ENOENT or ECONNREFUSED. */
+  static async connect(path: string): Promise<QmpClient> {
+    const socket = net.connect(path)
+    await new Promise<void>((resolve, reject) => {
+      socket.once('connect', resolve)
+      socket.once('error', reject)
+    })
+    const client = new QmpClient(socket)
+    await client.execute('qmp_capabilities')
+    return client
+  }
+
+  /** Runs one command and returns its result. @throws PeerError when QEMU refuses or goes away. */
+  execute<Result = unknown>(command: string, args?: Readonly<Record<string, unknown>>): Promise<Result> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed !== undefined) {
+        reject(gone(command, this.#closed))
+        return
+      }
+      const id = this.#nextId++
+      this.#pending.set(id, {
+        resolve: value => resolve(value as Result),
+        reject: error => reject(error instanceof PeerError ? error : gone(command, error)),
+      })
+      this.#socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`)
+    })
+  }
+
+  close(): void {
+    this.#socket.destroy()
+  }
+
+  #receive(line: string): void {
+    if (line.trim() === '') return
+    let reply: Reply
+    try {
+      reply = JSON.parse(line) as Reply
+    } catch (error) {
+      this.#socket.destroy(new Error(`QEMU sent what is no JSON: ${(error as Error).message}`))
+      return
+    }
+    if (!this.#greeted) {
+      this.#greeted = true
+      return
+    }
+    if (reply.event !== undefined || reply.id === undefined) return
+    const waiting = this.#pending.get(reply.id)
+    this.#pending.delete(reply.id)
+    if (reply.error === undefined) waiting?.resolve(reply.return)
+    else waiting?.reject(new PeerError(`QEMU refused: ${reply.error.desc}`))
+  }
+
+  #close(error: Error): void {
+    this.#closed ??= error
+    for (const waiting of this.#pending.values()) waiting.reject(this.#closed)
+    this.#pending.clear()
+  }
+}
+
+function gone(command: string, cause: Error): PeerError {
+  return new PeerError(`QEMU went away before it answered '${command}'`, { found: cause.message, cause })
+}
