@@ -24,8 +24,11 @@ export const command: Command = {
     const { printBlock, runSession } = await import('../vm-session.js')
     const image = path.resolve(args.image!)
     const timeoutMs = milliseconds(options.timeout)
+    const engine = chooseEngine(options.engine as 'kvm' | 'unicorn' | undefined)
+    if (engine === 'unicorn' && options.engine === undefined)
+      output.note('imago: without KVM: the guest is emulated, and slow')
     const vm = await MicroVm.start({
-      engine: chooseEngine(options.engine as 'kvm' | 'unicorn' | undefined),
+      engine,
       readOnly: options.readOnly === true,
       trace: options.trace === true,
       start: {

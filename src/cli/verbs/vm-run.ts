@@ -45,8 +45,11 @@ export const command: Command = {
     const { runSession } = await import('../vm-session.js')
     const program = args.program!
     const timeoutMs = milliseconds(options.timeout)
+    const engine = chooseEngine(options.engine as 'kvm' | 'unicorn' | undefined)
+    if (engine === 'unicorn' && options.engine === undefined)
+      output.note('imago: without KVM: the guest is emulated, and slow')
     const vm = await MicroVm.start({
-      engine: chooseEngine(options.engine as 'kvm' | 'unicorn' | undefined),
+      engine,
       readOnly: options.readOnly === true,
       trace: options.trace === true,
       start: {

@@ -49,7 +49,7 @@ export interface VirtualCpu {
 /** Numbers only: they travel to the main thread, which stops the CPU with them. */
 export type StopHandle =
   | { readonly engine: 'kvm'; readonly vmFd: number; readonly runAddress: bigint; readonly tid: number }
-  | { readonly engine: 'unicorn'; readonly handle: bigint; readonly tid: number }
+  | { readonly engine: 'unicorn'; readonly flag: bigint; readonly tid: number }
 
 /** How an engine makes a CPU over a memory. */
 export type CpuFactory = (memory: GuestMemory) => VirtualCpu

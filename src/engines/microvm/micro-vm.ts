@@ -100,7 +100,9 @@ export class MicroVm {
     const kick = () => {
       // The worker takes the word back when it begins to run: until it answers, it is set again.
       Atomics.store(this.#shared, 0, 1)
-      if (this.#stop.engine === 'kvm') viewOf(this.#stop.runAddress, 2)[1] = 1 // kvm_run.immediate_exit
+      if (this.#stop.engine === 'kvm')
+        viewOf(this.#stop.runAddress, 2)[1] = 1 // kvm_run.immediate_exit
+      else viewOf(this.#stop.flag, 1)[0] = 1
       hostCall(NR.tgkill, this.#pid, this.#stop.tid, SIGURG)
     }
     kick()

@@ -50,14 +50,15 @@ function move(
   [at, length]: [bigint, number],
   offset?: bigint,
 ): number {
-  if (
-    waits(file) &&
-    offset === undefined &&
-    !(file.flags & O.NONBLOCK) &&
-    (reads || file.kind !== 'standard')
-  )
-    guest.host.wait(file.hostFd, reads ? POLLIN : POLLOUT, undefined)
-  const result = hostCall(nr, file.hostFd, at, length, offset ?? 0)
+  const events = reads ? POLLIN : POLLOUT
+  const mayWait = offset === undefined && waits(file) && (file.flags & O.NONBLOCK) === 0
+  // A read waits where a stop is heard. Node has made the monitor's own pipes non-blocking: they are waited for, too.
+  if (mayWait && reads) guest.host.wait(file.hostFd, events, undefined)
+  let result = hostCall(nr, file.hostFd, at, length, offset ?? 0)
+  while (result === -E.EAGAIN && mayWait) {
+    guest.host.wait(file.hostFd, events, undefined)
+    result = hostCall(nr, file.hostFd, at, length, 0)
+  }
   if (!reads && result > 0 && file.writtenFrom === undefined && file.kind === 'regular') {
     const after = hostCall(NR.lseek, file.hostFd, 0, 1)
     file.writtenFrom = at - guest.memory.base - BigInt(after - result)
