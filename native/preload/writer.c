@@ -159,6 +159,7 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
   if (scratch->options.blocking) writer->image->pause = clock_nanoseconds(1) - scratch->start_time;
   write_headers(writer);
   put_in_place(writer);
+  call(prctl, PR_SET_NAME, "imago-done", 0, 0, 0); /* from here on another checkpoint may begin */
   TEXT(done, PATH_SIZE + 64);
   put(&done, "done "), put_decimal(&done, writer->image->pause), put(&done, " "), put(&done, writer->path);
   reply_line(&scratch->options, done.start);

@@ -1,17 +1,19 @@
 /* Words to the user, and memory that is never given back one by one. */
 #include "restore.h"
 
+/* To imago where it listens, to the terminal otherwise. */
 static void say(const char *kind, const char *what, const char *subject, long error) {
   TEXT(text, 1024);
-  put(&text, "myrestart: "), put(&text, kind), put(&text, what);
+  if (settings.report < 0) put(&text, "myrestart: ");
+  put(&text, kind), put(&text, what);
   if (subject != 0 && subject[0] != 0) put(&text, ": "), put(&text, subject);
   if (error != 0) put(&text, " (error "), put_decimal(&text, error < 0 ? -error : error), put(&text, ")");
   put(&text, "\n");
-  call(write, 2, text.start, text.at - text.start);
+  call(write, settings.report < 0 ? 2 : settings.report, text.start, text.at - text.start);
 }
 
 void die(int code, const char *what, const char *subject, long error) {
-  say("", what, subject, error);
+  say(settings.report < 0 ? "" : "error ", what, subject, error);
   call(exit_group, code);
   __builtin_unreachable();
 }
@@ -23,12 +25,7 @@ void die_at(int code, const char *what, uint64_t address, long error) {
 }
 
 void remark(const char *what, const char *subject) {
-  if (settings.report < 0) return say("note: ", what, subject, 0);
-  TEXT(text, 1024);
-  put(&text, "remark "), put(&text, what);
-  if (subject != 0 && subject[0] != 0) put(&text, ": "), put(&text, subject);
-  put(&text, "\n");
-  call(write, settings.report, text.start, text.at - text.start);
+  say(settings.report < 0 ? "note: " : "remark ", what, subject, 0);
 }
 
 void report(const char *word, long number) {

@@ -3,6 +3,24 @@ import type { CommandEntry } from './command.js'
 
 export const commands: readonly CommandEntry[] = [
   {
+    name: 'run',
+    group: 'process',
+    summary: 'start a program that can be checkpointed',
+    load: () => import('./verbs/run.js'),
+  },
+  {
+    name: 'checkpoint',
+    group: 'process',
+    summary: 'freeze a running program into an image',
+    load: () => import('./verbs/checkpoint.js'),
+  },
+  {
+    name: 'restore',
+    group: 'process',
+    summary: 'wake up the program that an image holds',
+    load: () => import('./verbs/restore.js'),
+  },
+  {
     name: 'inspect',
     group: 'image',
     summary: 'show what is inside an image',
@@ -97,6 +115,12 @@ export const commands: readonly CommandEntry[] = [
     group: 'machine',
     summary: 'make a QEMU stream to pour other machines into',
     load: () => import('./verbs/vm-template.js'),
+  },
+  {
+    name: 'path',
+    group: 'imago',
+    summary: "print where one of imago's native parts lies",
+    load: () => import('./verbs/path.js'),
   },
   {
     name: 'formats',

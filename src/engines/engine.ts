@@ -8,6 +8,14 @@ export interface CheckpointOptions {
   readonly output: string | undefined
   /** End the source once its image is complete and verified; otherwise it goes on. */
   readonly stop: boolean
+  /** Go on when something of the program cannot be kept; it is named in the image. */
+  readonly force?: boolean
+  /** Let the program stand still until the image is written, instead of writing from a copy of it. */
+  readonly blocking?: boolean
+  /** Keep the content of all files that are open for writing, whatever their size. */
+  readonly includeFiles?: boolean
+  /** Compress the image; it is then no ELF core until it is converted back. */
+  readonly compress?: boolean
   /** Progress from 0 to 1 with a short detail. */
   onProgress?(fraction: number, detail: string): void
 }
@@ -26,6 +34,14 @@ export interface CheckpointResult {
 export interface RestoreOptions {
   /** Leave it running in the background and return; otherwise it takes this terminal. */
   readonly detach: boolean
+  /** Read all memory now, instead of when it is touched. */
+  readonly eager?: boolean
+  /** Do not check the image's memory against its checksums first. */
+  readonly lazy?: boolean
+  /** What to do with files that have changed since. */
+  readonly files?: 'keep' | 'truncate' | 'restore'
+  /** Whether it gets its old process id. */
+  readonly pid?: 'auto' | 'same' | 'new' | 'namespace'
   readonly onProgress?: (fraction: number, detail: string) => void
 }
 
@@ -50,4 +66,7 @@ export const engines: ReadonlyArray<{
   readonly name: string
   readonly formats: readonly string[]
   load(): Promise<ProcessEngine>
-}> = [{ name: 'criu', formats: ['criu'], load: async () => (await import('./criu/engine.js')).engine }]
+}> = [
+  { name: 'preload', formats: ['core'], load: async () => (await import('./preload/engine.js')).engine },
+  { name: 'criu', formats: ['criu'], load: async () => (await import('./criu/engine.js')).engine },
+]

@@ -1,0 +1,62 @@
+import { engines } from '../../engines/engine.js'
+import { UsageError } from '../../lib/errors.js'
+import type { Command } from '../command.js'
+import { bytesText, durationText } from '../output.js'
+import { Progress } from '../progress.js'
+
+export const command: Command = {
+  description:
+    'The image appears under its name only when it is complete and verified. The program goes on meanwhile, from a copy of it the image is written; with --stop it stands still, and ends when the image is there.',
+  arguments: [{ name: 'program', summary: 'a process id, or the name of a running program' }],
+  options: [
+    {
+      flags: '-o, --output <image>',
+      summary: 'where it goes (default: as the program was started; else myckpt, where it works)',
+    },
+    { flags: '--stop', summary: 'end the program once its image is verified' },
+    { flags: '--compress', summary: 'compress the image (zstd); gdb cannot open it then' },
+    { flags: '--blocking', summary: 'stand still until the image is written' },
+    { flags: '--force', summary: 'leave out what cannot be kept, instead of refusing' },
+    {
+      flags: '--with-files',
+      summary: 'keep the content of all files open for writing (otherwise up to 1 MiB)',
+    },
+    {
+      flags: '--engine <engine>',
+      summary: 'how it is frozen: from inside (preload) or from outside',
+      choices: engines.map(engine => engine.name),
+      default: 'preload',
+    },
+  ],
+  examples: [
+    ['imago checkpoint 4711 -o job.ckpt', 'the program goes on'],
+    ['imago checkpoint python3 -o job.ckpt --stop', 'by name, and end it'],
+  ],
+  async run({ args, options, output }) {
+    const entry = engines.find(engine => engine.name === options.engine)
+    if (entry === undefined) throw new UsageError(`no engine is called '${String(options.engine)}'`)
+    const { pidOf } = await import('../../engines/preload/target.js')
+    const pid = entry.name === 'preload' ? pidOf(args.program!) : Number(args.program)
+    if (!Number.isInteger(pid))
+      throw new UsageError('this engine wants a process id', { found: args.program })
+    const engine = await entry.load()
+    const progress = new Progress('checkpoint')
+    const result = await engine.checkpoint(pid, {
+      output: options.output as string | undefined,
+      stop: options.stop === true,
+      force: options.force === true,
+      blocking: options.blocking === true,
+      includeFiles: options.withFiles === true,
+      compress: options.compress === true,
+      onProgress: (fraction, detail) => progress.update(fraction, detail),
+    })
+    progress.done()
+    if (output.json) return output.value(result)
+    output.line(result.path)
+    const pause =
+      result.pauseMs === undefined
+        ? ''
+        : `, ${options.stop ? 'standing still' : 'pause'} ${durationText(result.pauseMs)}`
+    output.note(`${bytesText(result.bytes)}${pause}, verified after ${durationText(result.totalMs)}`)
+  },
+}

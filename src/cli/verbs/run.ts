@@ -1,0 +1,77 @@
+import { HostError, UsageError } from '../../lib/errors.js'
+import type { Command } from '../command.js'
+import { bytesText, durationText } from '../output.js'
+
+export const command: Command = {
+  description:
+    'Starts the program with libckpt.so inside (LD_PRELOAD). It runs as ever, at no cost, until it is asked for a checkpoint: by imago checkpoint, or by kill -12 PID, which writes the image myckpt in its working directory.',
+  arguments: [{ name: 'prog', summary: 'the program and its arguments', variadic: true }],
+  passThrough: true,
+  options: [
+    {
+      flags: '-o, --output <image>',
+      summary: 'name of its images; %p is the pid, %n the number of the checkpoint',
+    },
+    { flags: '--interval <seconds>', summary: 'take a checkpoint again and again' },
+    { flags: '--compress', summary: 'compress the images that --interval takes (zstd)' },
+    {
+      flags: '--signal <number>',
+      summary: 'signal that asks for a checkpoint (12, SIGUSR2), for programs that use it themselves',
+    },
+    { flags: '--force', summary: 'leave out what cannot be kept, instead of refusing' },
+    { flags: '--blocking', summary: 'stand still until the image is written' },
+    {
+      flags: '--with-files',
+      summary: 'keep the content of all files open for writing (otherwise up to 1 MiB)',
+    },
+  ],
+  examples: [
+    ['imago run -- python3 train.py', 'start it; later: imago checkpoint python3 -o train.ckpt --stop'],
+    ['imago run -o job-%n.ckpt --interval 600 -- ./job', 'an image every ten minutes'],
+  ],
+  async run({ args, options, output }) {
+    const { assertCanCarryLibrary, environmentFor, findProgram } = await import(
+      '../../engines/preload/run.js'
+    )
+    if (args.rest.length === 0) throw new UsageError('no program given', { hint: 'imago run -- PROGRAM…' })
+    const file = findProgram(args.rest[0]!)
+    assertCanCarryLibrary(file)
+    const chosen = {
+      output: options.output as string | undefined,
+      signal: signalNumber(options.signal as string | undefined),
+      force: options.force === true,
+      blocking: options.blocking === true,
+      includeFiles: options.withFiles === true,
+    }
+    if (options.interval === undefined) {
+      if (options.compress)
+        throw new UsageError('--compress goes with --interval', {
+          hint: 'imago checkpoint --compress for one image',
+        })
+      const { becomeProgram } = await import('../../engines/preload/libc.js')
+      const errno = becomeProgram(file, args.rest, environmentFor(chosen))
+      throw new HostError(`cannot start it: errno ${errno}`, { file })
+    }
+    const interval = Number(options.interval)
+    if (!(interval > 0 && interval < 1e6))
+      throw new UsageError('--interval is a number of seconds', { found: options.interval as string })
+    const { keepRunning } = await import('../../engines/preload/keep-running.js')
+    return await keepRunning(file, args.rest, {
+      ...chosen,
+      interval,
+      compress: options.compress === true,
+      onCheckpoint: result =>
+        output.note(
+          `imago: ${result.path} (${bytesText(result.bytes)}, pause ${durationText(result.pauseMs ?? 0)})`,
+        ),
+      onFailure: error => output.warn(error.message),
+    })
+  },
+}
+
+function signalNumber(word: string | undefined): number | undefined {
+  if (word === undefined) return undefined
+  const number = Number(word)
+  if (Number.isInteger(number) && number >= 1 && number <= 64 && ![9, 19, 33].includes(number)) return number
+  throw new UsageError('--signal is a number from 1 to 64, not 9, 19 or 33', { found: word })
+}

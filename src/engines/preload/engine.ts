@@ -1,0 +1,6 @@
+/** The engine `preload`: libckpt.so inside the program freezes it, myrestart wakes it up. No root, no recompiling. */
+import type { ProcessEngine } from '../engine.js'
+import { checkpoint } from './checkpoint.js'
+import { restore } from './restore.js'
+
+export const engine: ProcessEngine = { name: 'preload', formats: ['core'], checkpoint, restore }

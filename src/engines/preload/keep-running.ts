@@ -1,0 +1,54 @@
+/** A program that imago stays with, to take checkpoints at intervals or to compress them. */
+import { spawn } from 'node:child_process'
+import os from 'node:os'
+import type { CheckpointResult } from '../engine.js'
+import { checkpoint } from './checkpoint.js'
+import { environmentFor, type RunOptions } from './run.js'
+
+export interface KeepOptions extends RunOptions {
+  /** Seconds between checkpoints. */
+  readonly interval: number
+  readonly compress: boolean
+  onCheckpoint(result: CheckpointResult): void
+  /** A checkpoint failed; the program and the intervals go on. */
+  onFailure(error: Error): void
+}
+
+/** Returns the program's exit code, or 128 + the signal that ended it. */
+export async function keepRunning(
+  file: string,
+  words: readonly string[],
+  options: KeepOptions,
+): Promise<number> {
+  const child = spawn(file, words.slice(1), {
+    argv0: words[0],
+    stdio: 'inherit',
+    env: environmentFor(options),
+  })
+  let running = true
+  let count = 0
+  const take = async () => {
+    try {
+      const output = options.output
+        ?.replace(/%n/g, String(++count))
+        .replace(/%p/g, String(child.pid))
+        .replace(/%%/g, '%')
+      const result = await checkpoint(child.pid!, { output, stop: false, compress: options.compress })
+      options.onCheckpoint(result)
+    } catch (error) {
+      if (running) options.onFailure(error as Error)
+    }
+    if (running) timer = setTimeout(take, options.interval * 1000)
+  }
+  let timer = setTimeout(take, options.interval * 1000)
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const)
+    process.on(signal, () => signal !== 'SIGINT' && child.kill(signal)) // Ctrl-C reaches both
+  return new Promise((resolve, reject) => {
+    child.on('error', reject)
+    child.on('exit', (code, signal) => {
+      running = false
+      clearTimeout(timer)
+      resolve(code ?? 128 + os.constants.signals[signal!])
+    })
+  })
+}

@@ -1,0 +1,52 @@
+/** The few calls of the C library that Node does not offer. Loaded when first called: koffi costs some milliseconds. */
+import { createRequire } from 'node:module'
+
+type Koffi = typeof import('koffi')
+type Call = (...values: unknown[]) => number
+
+let koffi: Koffi | undefined
+const functions = new Map<string, Call>()
+
+function call(prototype: string, ...values: unknown[]): number {
+  koffi ??= createRequire(import.meta.url)('koffi') as Koffi
+  let known = functions.get(prototype)
+  if (known === undefined) {
+    known = koffi.load('libc.so.6').func(prototype) as unknown as Call
+    functions.set(prototype, known)
+  }
+  return known(...values)
+}
+
+/** sigqueue(3). Returns 0, or the errno. */
+export function queueSignal(pid: number, signal: number, value: bigint): number {
+  return call('int sigqueue(int pid, int signal, uint64_t value)', pid, signal, value) === 0
+    ? 0
+    : koffi!.errno()
+}
+
+/**
+ * execve(2): becomes `file`. Returns the errno only when it fails. What Node did to itself and the program would inherit is
+ * undone first: ignored signals, standard streams closed on exec.
+ */
+export function becomeProgram(
+  file: string,
+  words: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): number {
+  const F_SETFD = 2
+  const SIGPIPE = 13
+  const SIGXFSZ = 25
+  for (const signal of [SIGPIPE, SIGXFSZ]) call('intptr_t signal(int number, intptr_t handler)', signal, 0)
+  // Node marks all descriptors close-on-exec when it starts.
+  for (const fd of [0, 1, 2]) call('int fcntl(int fd, int command, int flags)', fd, F_SETFD, 0)
+  const variables = Object.entries(environment).flatMap(([name, value]) =>
+    value === undefined ? [] : [`${name}=${value}`],
+  )
+  call(
+    'int execve(const char *file, const char **words, const char **variables)',
+    file,
+    [...words, null],
+    [...variables, null],
+  )
+  return koffi!.errno()
+}

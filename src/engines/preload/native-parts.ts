@@ -1,0 +1,20 @@
+/** The native parts that `make -C native` builds, by name. */
+import fs from 'node:fs'
+import path from 'node:path'
+import { HostError, UsageError } from '../../lib/errors.js'
+import { packageRoot } from '../../lib/parts.js'
+
+export const nativeParts = ['libckpt.so', 'myrestart'] as const
+
+/**
+ * Absolute path of a native part.
+ * @throws UsageError for an unknown name, HostError when it is not built.
+ */
+export function nativePart(name: string): string {
+  if (!(nativeParts as readonly string[]).includes(name))
+    throw new UsageError(`no native part is called '${name}'`, { expected: nativeParts.join(', ') })
+  const file = path.join(packageRoot, 'native/build', name)
+  if (!fs.existsSync(file))
+    throw new HostError(`${name} is not built`, { file, hint: 'npm run setup (needs gcc and make)' })
+  return file
+}

@@ -1,0 +1,102 @@
+/** Waking up an image: verified first, then handed to myrestart, which becomes the program. */
+import { spawn } from 'node:child_process'
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import type { Readable } from 'node:stream'
+import { verify } from '../../formats/core/verify.js'
+import { HostError, ImagoError, LossError, UnreadableError, UsageError } from '../../lib/errors.js'
+import { decompressFile, isZstd } from '../../lib/zstd.js'
+import type { RestoredProcess, RestoreOptions } from '../engine.js'
+import { nativePart } from './native-parts.js'
+
+/** Descriptor on which myrestart tells how it goes. */
+const REPORT = 3
+
+export async function restore(image: string, options: RestoreOptions): Promise<RestoredProcess> {
+  const file = path.resolve(image)
+  if (!isZstd(file)) return await wakeUp(file, options)
+  const plain = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'imago-')), path.basename(file))
+  try {
+    decompressFile(file, plain)
+    return await wakeUp(plain, options)
+  } finally {
+    // The running program has the file mapped; its name is not needed any more.
+    fs.rmSync(path.dirname(plain), { recursive: true, force: true })
+  }
+}
+
+async function wakeUp(file: string, options: RestoreOptions): Promise<RestoredProcess> {
+  if (!options.lazy) {
+    const problems = await verify(file)
+    if (problems.length > 0) throw new UnreadableError(`damaged image: ${problems.join('; ')}`, { file })
+  }
+  const words = ['--report', String(REPORT)]
+  if (options.eager) words.push('--eager')
+  if (options.files !== undefined) words.push('--files', options.files)
+  if (options.pid !== undefined) words.push('--pid', options.pid)
+  const child = spawn(nativePart('myrestart'), [...words, file], {
+    stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
+    detached: options.detach,
+  })
+  const ended = new Promise<number>((resolve, reject) => {
+    child.on('error', reject)
+    child.on('exit', (code, signal) => resolve(code ?? 128 + os.constants.signals[signal!]))
+  })
+  const report = await readReport(child.stdio[REPORT] as Readable)
+  if (!report.running) throw failure(await ended, report.error, file)
+  const passOn = (['SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const).map(signal => {
+    const handler = () => child.kill(signal)
+    process.on(signal, handler)
+    return () => process.off(signal, handler)
+  })
+  // Ctrl-C reaches both; what it means is for the program to say.
+  const ignore = () => {}
+  process.on('SIGINT', ignore)
+  if (options.detach) child.unref()
+  return {
+    pid: report.pid ?? child.pid!,
+    remarks: report.remarks,
+    wait: () =>
+      ended.finally(() => {
+        for (const stop of passOn) stop()
+        process.off('SIGINT', ignore)
+      }),
+  }
+}
+
+interface Report {
+  pid?: number
+  running: boolean
+  error?: string
+  remarks: string[]
+}
+
+/** Reads until the program runs, or myrestart has given up: the restored program does not hold the pipe. */
+async function readReport(stream: Readable): Promise<Report> {
+  const report: Report = { running: false, remarks: [] }
+  let text = ''
+  for await (const chunk of stream) {
+    text += String(chunk)
+  }
+  for (const line of text.split('\n')) {
+    const [, word, rest] = /^(\S+) (.*)$/.exec(line) ?? []
+    if (word === 'pid') report.pid = Number(rest)
+    else if (word === 'remark') report.remarks.push(rest!)
+    else if (word === 'running') report.running = true
+    else if (word === 'error') report.error = rest!
+  }
+  return report
+}
+
+/** Exit codes of myrestart are those of imago. */
+function failure(code: number, error: string | undefined, file: string): ImagoError {
+  const message = error ?? `myrestart ended with ${code} before the program ran`
+  const kinds: Record<number, typeof ImagoError> = {
+    2: UsageError,
+    3: UnreadableError,
+    4: LossError,
+    5: HostError,
+  }
+  return new (kinds[code] ?? ImagoError)(message, { file })
+}

@@ -1,0 +1,108 @@
+/** The program that a checkpoint is asked of: found by pid or name, and able to answer. Source: proc(5). */
+import fs from 'node:fs'
+import path from 'node:path'
+import { HostError, UsageError } from '../../lib/errors.js'
+
+export interface Target {
+  readonly pid: number
+  /** Its pid as it sees it: another one in a pid namespace of its own. */
+  readonly innerPid: number
+  readonly uid: number
+  readonly gid: number
+  /** Number of the signal that asks for a checkpoint. */
+  readonly signal: number
+  /** What to put before its paths to reach them from here: nothing, when it sees the same files. */
+  readonly root: string
+}
+
+const SIGUSR2 = 12
+
+function rootOf(pid: number): string {
+  const same = (link: string) => {
+    try {
+      return fs.readlinkSync(`/proc/${pid}/${link}`) === fs.readlinkSync(`/proc/self/${link}`)
+    } catch {
+      return false
+    }
+  }
+  return same('ns/mnt') && same('root') ? '' : `/proc/${pid}/root`
+}
+
+function read(file: string): string {
+  try {
+    return fs.readFileSync(file, 'latin1')
+  } catch {
+    return ''
+  }
+}
+
+function carriesLibrary(pid: number): boolean {
+  return /\/libckpt\.so$/m.test(read(`/proc/${pid}/maps`))
+}
+
+function children(pid: number): number[] {
+  return read(`/proc/${pid}/task/${pid}/children`).split(' ').filter(Boolean).map(Number)
+}
+
+/** A pid, or the name of exactly one running program. @throws UsageError otherwise. */
+export function pidOf(word: string): number {
+  if (/^\d+$/.test(word)) return Number(word)
+  const found = fs
+    .readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name) && Number(name) !== process.pid)
+    .map(Number)
+    .filter(pid => {
+      const program = read(`/proc/${pid}/cmdline`).split('\0')[0]!
+      return (
+        (read(`/proc/${pid}/comm`).trim() === word || path.basename(program) === word) && carriesLibrary(pid)
+      )
+    })
+  if (found.length === 1) return found[0]!
+  throw new UsageError(
+    found.length === 0
+      ? `no running program with libckpt.so is called '${word}'`
+      : `several programs are called '${word}'`,
+    { found: found.length === 0 ? undefined : `pids ${found.join(', ')}`, hint: 'give a pid' },
+  )
+}
+
+/** @throws UsageError when there is no such process, HostError when it cannot be asked. */
+export function target(pid: number): Target {
+  if (!fs.existsSync(`/proc/${pid}`)) throw new UsageError(`no process has the id ${pid}`)
+  let found = pid
+  // `imago run` and myrestart stand for the program that they started, where they could not become it.
+  for (let depth = 0; depth < 4 && !carriesLibrary(found); depth++) {
+    const below = children(found)
+    if (below.length !== 1) break
+    found = below[0]!
+  }
+  if (!carriesLibrary(found))
+    throw new HostError(`process ${pid} has no libckpt.so inside, so it cannot freeze itself`, {
+      hint: 'start it with imago run -- PROGRAM… (LD_PRELOAD has no effect on static and setuid programs)',
+    })
+  const status = read(`/proc/${found}/status`)
+  const line = (name: string) => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? ''
+  const variable = /(?:^|\0)IMAGO_SIGNAL=(\d+)/.exec(read(`/proc/${found}/environ`))?.[1]
+  const signal = variable === undefined ? SIGUSR2 : Number(variable)
+  const bit = 1n << BigInt(signal - 1)
+  const has = (name: string) => (BigInt(`0x${line(name) || 0}`) & bit) !== 0n
+  if (!has('SigCgt'))
+    throw new HostError(
+      `process ${found} has taken signal ${signal} for itself, which would ask it for a checkpoint`,
+      {
+        hint: 'start it with another one: imago run --signal 42 -- PROGRAM…',
+      },
+    )
+  if (line('State').startsWith('T') || line('State').startsWith('t'))
+    throw new HostError(`process ${found} is stopped, so it cannot freeze itself`, {
+      hint: `kill -CONT ${found}, or end the debugger`,
+    })
+  return {
+    pid: found,
+    innerPid: Number(line('NSpid').split(/\s+/).at(-1) || found),
+    uid: Number(line('Uid').split(/\s+/)[1]),
+    gid: Number(line('Gid').split(/\s+/)[1]),
+    signal,
+    root: rootOf(found),
+  }
+}
