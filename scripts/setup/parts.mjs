@@ -8,6 +8,7 @@ import { makeAmd64Linux } from './amd64-linux.mjs'
 import { makeArm64Machine } from './arm64-machine.mjs'
 import { unpackDebian } from './debian.mjs'
 import { cache, say } from './say.mjs'
+import { makeClang, makeMusl } from './toolchain.mjs'
 
 class Part {
   /** @param make fills the folder it is given. */
@@ -86,6 +87,8 @@ export const parts = Object.fromEntries([
   ),
   make('arm64-machine', 'kernel and initial RAM disk for an aarch64 machine with criu', makeArm64Machine),
   make('amd64-linux', 'x86-64 kernel and initial RAM disk of a guest that counts', makeAmd64Linux),
+  make('clang19', 'clang, llvm and lld 19', makeClang),
+  make('musl', 'musl 1.2.3 and libgcc.a for both ISAs', makeMusl),
 ])
 
 /** What each goal needs: Debian packages on the host, and parts in the cache. */
@@ -106,6 +109,6 @@ export const goals = {
       'qemu-system-x86',
       ...['musl-tools', 'libunicorn2', 'busybox-static'],
     ],
-    parts: ['criu', 'criu-4.2', 'crit', 'arm64-machine', 'amd64-linux'],
+    parts: ['criu', 'criu-4.2', 'crit', 'arm64-machine', 'amd64-linux', 'clang19', 'musl', 'qemu-user'],
   },
 }

@@ -40,6 +40,8 @@ export interface Command {
   readonly examples?: ReadonlyArray<readonly [line: string, meaning: string]>
   /** Words after the first argument belong to a program and are not parsed (`run`, `vm run`). */
   readonly passThrough?: boolean
+  /** All words after the verb but --help are the verb's own business (`cc` takes those of a C compiler). They come as `args.rest`. */
+  readonly rawWords?: boolean
   /** Returns the exit code; nothing means 0. */
   run(invocation: Invocation): Promise<number | undefined> | Promise<void>
 }

@@ -123,6 +123,12 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./verbs/path.js'),
   },
   {
+    name: 'cc',
+    group: 'process',
+    summary: 'compile a C program so that it can move between x86-64 and aarch64',
+    load: () => import('./verbs/cc.js'),
+  },
+  {
     name: 'formats',
     group: 'imago',
     summary: 'list the image formats and what works with each',

@@ -90,6 +90,7 @@ function declare(
   }
   parser.option('--json', 'print the result as JSON').option('-q, --quiet', 'no remarks on stderr')
   if (command.passThrough) parser.passThroughOptions()
+  if (command.rawWords) parser.allowUnknownOption()
   if (command.examples?.length)
     parser.addHelpText(
       'after',

@@ -1,0 +1,76 @@
+/** One IR module of a whole program → the same program with migration points: text in, text out, through opt. */
+import { LossError } from '../lib/errors.js'
+import { CallGraph, PARK, siteTest } from './call-graph.js'
+import { functionsOf, Locations, type Module, parseModule, printModule, renamePredecessors } from './ir.js'
+import { insertPolls, type PollPolicy } from './polls.js'
+import { neutralize, prepare } from './prepare.js'
+import { addShadowFrames, type ShadowFrames } from './shadow-frames.js'
+import type { Tools } from './tools.js'
+import { refuseUnsupported } from './unsupported.js'
+import { lowerVariadics } from './variadics.js'
+
+export interface Transformed extends ShadowFrames {
+  /** For both back ends. */
+  readonly ir: string
+  readonly polls: number
+  readonly defined: number
+}
+
+const CLEAN_UP = 'function(mem2reg,sroa,early-cse,instcombine<no-verify-fixpoint>,simplifycfg,early-cse)'
+
+/** @param linked the whole program as IR. @throws LossError for what cannot migrate, with function and line. */
+export async function transform(tools: Tools, linked: string, policy: PollPolicy): Promise<Transformed> {
+  const opt = async (passes: string, input: string) =>
+    (await tools.run('opt', ['-S', `-passes=${passes}`, '-o', '-', '-'], { input })).stdout.replace(
+      /^source_filename.*\n/m,
+      '',
+    )
+  const module = parseModule(
+    neutralize(await opt('instnamer', linked)).replace(/@main(?=\()/g, '@__imago_user_main'),
+  )
+  const locations = new Locations(module)
+  lowerVariadics(module)
+  declareMemcpy(module)
+  const before = new CallGraph(module)
+  const polls = insertPolls(module, before, policy)
+  const graph = polls === 0 ? before : new CallGraph(module)
+  const migratable = graph.reaching([PARK])
+  if (!migratable.has('__imago_user_main'))
+    throw new LossError('no migration point can be reached from main', {
+      hint: 'call imago_migrate() somewhere, or let --migrate-at place polls',
+    })
+  refuseUnsupported(module, migratable, locations)
+  prepare(module, migratable, siteTest(graph, migratable))
+  const slots = parseModule(await opt('function(reg2mem)', printModule(module)))
+  const frames = addShadowFrames(slots, migratable, siteTest(new CallGraph(slots), migratable), locations)
+  const clean = parseModule(await opt(CLEAN_UP, printModule(slots)))
+  splitAfterStackmaps(clean)
+  return { ...frames, ir: printModule(clean), polls, defined: functionsOf(module).length }
+}
+
+function declareMemcpy(module: Module): void {
+  const name = '@llvm.memcpy.p0.p0.i64'
+  if (!module.items.some(item => typeof item === 'string' && item.includes(`${name}(`)))
+    module.items.push(`declare void ${name}(ptr, ptr, i64, i1)`)
+}
+
+/** A block boundary after each site, so that instruction selection shares nothing between the two sides. */
+function splitAfterStackmaps(module: Module): void {
+  let n = 0
+  for (const fn of functionsOf(module)) {
+    const rename = new Map<string, string>()
+    fn.blocks = fn.blocks.flatMap(block => {
+      const parts = [{ label: block.label, instructions: [] as string[] }]
+      for (const instruction of block.instructions) {
+        parts.at(-1)!.instructions.push(instruction)
+        if (!instruction.includes('@llvm.experimental.stackmap(')) continue
+        const label = `imago.back.${n++}`
+        parts.at(-1)!.instructions.push(`  br label %${label}`)
+        parts.push({ label, instructions: [] })
+        rename.set(block.label, label)
+      }
+      return parts
+    })
+    if (rename.size > 0) renamePredecessors(fn, rename)
+  }
+}
