@@ -129,6 +129,24 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./verbs/cc.js'),
   },
   {
+    name: 'gem5 skeleton',
+    group: 'machine',
+    summary: 'make the skeleton m5.p of a gem5 checkpoint',
+    load: () => import('./verbs/gem5-skeleton.js'),
+  },
+  {
+    name: 'gem5 from-palacios',
+    group: 'machine',
+    summary: 'patch a gem5 checkpoint with a Palacios checkpoint',
+    load: () => import('./verbs/gem5-from-palacios.js'),
+  },
+  {
+    name: 'gem5 to-palacios',
+    group: 'machine',
+    summary: 'patch a Palacios checkpoint with a gem5 checkpoint',
+    load: () => import('./verbs/gem5-to-palacios.js'),
+  },
+  {
     name: 'formats',
     group: 'imago',
     summary: 'list the image formats and what works with each',

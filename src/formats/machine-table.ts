@@ -141,7 +141,8 @@ export function lossesBetween(before: MachineState, after: MachineState): Loss[]
     } else if (had === undefined)
       losses.push({ kind: 'defaulted', subject, field, detail: `not in the image, now ${valueText(has)}` })
     else if (has === undefined) {
-      if (!sameValue(had, getField(fresh, path)))
+      // Zero is what a machine without the field has.
+      if (!sameValue(had, getField(fresh, path)) && had !== 0n && had !== 0)
         losses.push({ kind: 'dropped', subject, field, detail: valueText(had) })
     } else
       losses.push({

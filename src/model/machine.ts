@@ -105,8 +105,8 @@ export const cpuFields = {
   /** Waiting in HLT for an interrupt; rip is behind the instruction. */
   halted: flag(),
   segments: each(segmentNames, segment),
-  gdtr: { base: u64(), limit: u32(0xffff) },
-  idtr: { base: u64(), limit: u32(0xffff) },
+  gdtr: { base: u64(), limit: u16(0xffff) },
+  idtr: { base: u64(), limit: u16(0xffff) },
   control: { cr0: u64(0x60000010n), cr2: u64(), cr3: u64(), cr4: u64() },
   /** TPR, 8 bits; CR8 is its upper half. */
   taskPriority: u8(),
@@ -274,6 +274,8 @@ export interface MachineImage {
   readonly devices: Devices
   /** Names of devices that the image holds and the model does not. */
   readonly notUnderstood: readonly string[]
+  /** A process without a kernel (gem5's SE mode): control registers and page tables are not real. */
+  readonly userOnly?: boolean
   /** What the guest's CPU offered it (CPUID), as QEMU spells features, where known. */
   readonly cpuFeatures?: ReadonlySet<string>
   readonly origin: Origin

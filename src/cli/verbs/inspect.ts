@@ -6,7 +6,8 @@ export const command: Command = {
   arguments: [{ name: 'image', summary: 'an image of any format that imago reads' }],
   options: [
     { flags: '-m, --maps', summary: 'every mapping on a line' },
-    { flags: '-r, --registers', summary: 'all registers of every thread' },
+    { flags: '-r, --registers', summary: 'all registers of every thread or CPU' },
+    { flags: '--vmlinux <file>', summary: 'a machine’s kernel with symbols: names the current function' },
   ],
   examples: [
     ['imago inspect myckpt', 'what was the program doing?'],
@@ -18,7 +19,13 @@ export const command: Command = {
     if (read.kind === 'machine') {
       const { machineImageJson, machineImageText } = await import('../views/machine.js')
       if (output.json) output.value(machineImageJson(read.image))
-      else output.line(machineImageText(read.image))
+      else
+        output.line(
+          machineImageText(read.image, {
+            registers: options.registers === true,
+            ...(typeof options.vmlinux === 'string' ? { vmlinux: options.vmlinux } : {}),
+          }),
+        )
       return
     }
     const { processImageJson, processImageText } = await import('../views/process.js')

@@ -14,6 +14,10 @@ export const command: Command = {
       const { verifyProcessImage } = await import('../../model/process-verify.js')
       problems.push(...verifyProcessImage(read.image))
     }
+    if (read.kind === 'machine') {
+      const { verifyMachineImage } = await import('../../model/machine-verify.js')
+      problems.push(...verifyMachineImage(read.image))
+    }
     if (output.json) output.value({ format: read.format.name, sound: problems.length === 0, problems })
     else if (problems.length === 0)
       output.line(`${styled('green', 'sound')}: ${read.kind} image, format ${read.format.name}`)

@@ -76,6 +76,7 @@ export async function readGem5(
     cpus: [state.cpu],
     devices: state.devices,
     notUnderstood: otherDevices(fields),
+    ...(text.get('root', 'FullSystem') === 'false' ? { userOnly: true } : {}),
     // A guest that booted in gem5 has seen gem5's CPU.
     cpuFeatures: features ? new Set(features.split(' ')) : gem5Features,
     origin: {

@@ -102,7 +102,8 @@ const segments: CompoundRow<Fields> = {
       [cpu.idtr, IDTR],
     ] as const) {
       table.base = integer(raw, reg(BASE + at))
-      table.limit = Number(integer(raw, reg(LIMIT + at)) & 0xffffffffn)
+      // gem5 leaves garbage above bit 15, as in selectors.
+      table.limit = Number(integer(raw, reg(LIMIT + at)) & 0xffffn)
     }
   },
   write({ cpu }, raw) {
@@ -349,6 +350,8 @@ const pitChannel = (n: number): CompoundRow<Fields> => ({
     const channel = pitOf(devices)[n]!
     channel.reload = Number(field('initial_count') & 0xffffn) || 65536
     channel.mode = Number(field('mode') & 7n)
+    // Never programmed: gem5 knows only low-then-high access.
+    channel.access = field('initial_count') === 0n && field('period') === 0n ? 0 : 3
     channel.latchedCount = Number(field('latched_count') & 0xffffn)
     channel.countLatched = field('latch_on') ? 3 : 0
     channel.readHighNext = field('read_byte') !== 0n

@@ -57,7 +57,7 @@ const segments: CompoundRow<Fields> = {
       [cpu.idtr, 'IDTR'],
     ] as const) {
       const { base, limit } = parts(tag) ?? table
-      Object.assign(table, { base, limit })
+      Object.assign(table, { base, limit: limit & 0xffff })
     }
   },
   write({ cpu }, raw) {
