@@ -1,5 +1,7 @@
 import { spawnSync } from 'node:child_process'
+import fs from 'node:fs'
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { packageRoot } from '../../src/lib/parts.js'
 
 export interface Outcome {
@@ -22,4 +24,13 @@ export function imago(
     maxBuffer: 1 << 28,
   })
   return { code: result.status, stdout: result.stdout, stderr: result.stderr }
+}
+
+/** Waits until a program started by `imago run` (which becomes it) can be frozen: libckpt.so is inside. */
+export async function canBeFrozen(pid: number): Promise<void> {
+  for (let i = 0; i < 2000; i++) {
+    if (fs.readFileSync(`/proc/${pid}/maps`, 'utf8').includes('libckpt.so')) return
+    await sleep(5)
+  }
+  throw new Error(`process ${pid} never loaded libckpt.so`)
 }

@@ -20,12 +20,13 @@ test('mutated images are refused with a reason or restored right, never crash th
   const output = path.join(folder, 'out')
   const child = spawn(
     path.join(packageRoot, 'imago'),
-    ['run', '--', buildWorkload('programs/count'), '300'],
+    ['run', '--', buildWorkload('programs/count'), '900'],
     { cwd: folder, stdio: ['ignore', fs.openSync(output, 'w'), 'inherit'] },
   )
   const gone = new Promise(resolve => child.once('exit', resolve))
+  while (!fs.readFileSync(output, 'utf8').startsWith('counting')) await sleep(5)
   // Near its end, so that a restored copy is soon done.
-  await sleep(320)
+  await sleep(250)
   const image = path.join(folder, 'image')
   const taken = imago(['checkpoint', String(child.pid), '-o', image, '--stop'])
   expect(taken.code, taken.stderr).toBe(0)

@@ -5,7 +5,7 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { packageRoot } from '../../../src/lib/parts.js'
-import { imago } from '../../helpers/imago.js'
+import { canBeFrozen, imago } from '../../helpers/imago.js'
 import { buildWorkload } from '../../helpers/programs.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 
@@ -17,7 +17,8 @@ async function imageOfFourThreads(): Promise<{ image: string; binary: string; fo
     cwd: folder,
     stdio: ['ignore', 'ignore', 'inherit'],
   })
-  await sleep(500)
+  await canBeFrozen(child.pid!)
+  await sleep(300)
   const image = path.join(folder, 'image')
   const taken = imago(['checkpoint', String(child.pid), '-o', image, '--stop'])
   expect(taken.code, taken.stderr).toBe(0)
@@ -34,10 +35,10 @@ describe('an image', () => {
       { encoding: 'utf8' },
     )
     expect(
-      gdb.stdout.match(/worker \(argument=0x[0-9a-f]+\)/g)?.length,
+      gdb.stdout.match(/in worker \(argument=/g)?.length,
       gdb.stdout + gdb.stderr,
     ).toBeGreaterThanOrEqual(4)
-    expect(gdb.stdout).toMatch(/in main \(argc=2/)
+    expect(gdb.stdout).toMatch(/in main \(argc=/)
     expect(gdb.stdout).toMatch(/\$1 = \d+/)
   })
 
@@ -65,9 +66,13 @@ describe('an image', () => {
       cwd: folder,
       stdio: 'ignore',
     })
-    await sleep(400)
+    await canBeFrozen(child.pid!)
+    await sleep(100)
     const images = ['first', 'second'].map(name => path.join(folder, name))
-    for (const image of images) expect(imago(['checkpoint', String(child.pid), '-o', image]).code).toBe(0)
+    for (const image of images) {
+      const taken = imago(['checkpoint', String(child.pid), '-o', image])
+      expect(taken.code, taken.stderr).toBe(0)
+    }
     child.kill('SIGKILL')
     const diff = imago(['diff', ...images, '--json'])
     expect(diff.code, diff.stderr).toBe(1)

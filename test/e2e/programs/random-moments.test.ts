@@ -8,7 +8,7 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { packageRoot } from '../../../src/lib/parts.js'
-import { imago } from '../../helpers/imago.js'
+import { canBeFrozen, imago } from '../../helpers/imago.js'
 import { type RealProgram, realPrograms } from '../../helpers/programs.js'
 import { rounds } from '../../helpers/rounds.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
@@ -53,7 +53,8 @@ describe('a program frozen, killed and restarted at a random moment ends as if i
       const image = path.join(folder, 'image')
       const child = start(program, folder, [launcher, 'run', '--'])
       const exit = ended(child)
-      await sleep(60 + Math.random() * native.milliseconds * 0.9)
+      await canBeFrozen(child.pid!)
+      await sleep(Math.random() * native.milliseconds * 0.9)
       const taken = imago(['checkpoint', String(child.pid), '-o', image, '--stop'])
       if (taken.code !== 0) {
         // It was quicker than the checkpoint: then it must have ended well, or imago owes an explanation.
