@@ -326,5 +326,5 @@ _Static_assert(sizeof(struct note_seal) == 56, "seal");
 #define DESCRIPTION_KIND_OTHER 12u               /* kept by --force only, as /dev/null */
 
 #define DESCRIPTION_FLAG_DELETED 1u              /* no name leads to it any more */
-#define DESCRIPTION_FLAG_INHERITED 2u            /* taken from the restorer’s own descriptor of the same number: terminals, and pipes to others, of 0–2 */
+#define DESCRIPTION_FLAG_INHERITED 2u            /* taken from the restorer’s own descriptor of the same number: terminals of 0–2, pipes and sockets it was started with */
 #define DESCRIPTION_FLAG_CONTENT_KEPT 4u         /* contentOffset and contentSize are valid */

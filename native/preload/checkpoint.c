@@ -141,6 +141,7 @@ static void go_on(uint64_t frame, uint64_t leader) {
   if (leader) {
     call(munmap, block->restorer_start, block->restorer_size);
     install();
+    refresh_inherited_files();
   }
   arch_return_to_frame(frame);
 }
@@ -151,5 +152,6 @@ static void enter_resumed(uint64_t frame, uint64_t leader) {
 
 __attribute__((constructor)) static void start(void) {
   read_environment(&defaults);
+  note_inherited_files();
   install();
 }

@@ -66,6 +66,16 @@ struct scratch {
 };
 
 extern struct resume_block imago_resume_block __attribute__((visibility("hidden")));
+/* Pipes and sockets above the standard streams that the program was started with: not of its own making, often not even known to it. */
+struct inherited_file {
+  int32_t fd;
+  uint64_t inode;
+};
+#define MAX_INHERITED 64
+extern struct inherited_file inherited_files[MAX_INHERITED] __attribute__((visibility("hidden")));
+void note_inherited_files(void) __attribute__((visibility("hidden")));
+void refresh_inherited_files(void) __attribute__((visibility("hidden")));
+
 extern int checkpoint_signal __attribute__((visibility("hidden")));
 
 /* threads.c */

@@ -81,6 +81,7 @@ static void describe_status(struct writer *writer) {
         skip_spaces(&at);
       }
     } else if (begins_with(line, "CapEff:")) credential->capabilities = take_number(&at, 16);
+    else if (begins_with(line, "VmLck:") && *at != '0') writer->has_locked_memory = true;
     else if (begins_with(line, "NoNewPrivs:") && *at == '1') process->flags |= PROCESS_FLAG_NO_NEW_PRIVILEGES;
     else if (begins_with(line, "Seccomp:") && *at != '0') add_loss(writer, "seccomp filter", "system calls of the program are restricted");
     else if (begins_with(line, "TracerPid:") && *at != '0') add_loss(writer, "a debugger attached to it", at);

@@ -234,6 +234,11 @@ static void judge(struct writer *writer, struct note_description *description) {
     description->state |= DESCRIPTION_FLAG_INHERITED;
     return;
   }
+  for (uint32_t i = 0; i < MAX_INHERITED; i++)
+    if (inherited_files[i].fd == fd && inherited_files[i].inode == description->inode) {
+      description->state |= DESCRIPTION_FLAG_INHERITED;
+      return;
+    }
   if (description->kind == DESCRIPTION_KIND_TERMINAL) return; /* opened again by its name */
   TEXT(text, 300);
   put(&text, "descriptor "), put_decimal(&text, fd), put(&text, ", ");

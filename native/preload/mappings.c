@@ -98,7 +98,10 @@ static void classify(struct writer *writer, struct note_mapping *mapping, const 
     mapping->kind = MAPPING_KIND_FILE;
     describe_file(writer, mapping, name);
   }
-  if (lazily_restored) mapping->inode = mapping->device = mapping->page_offset = 0;
+  if (lazily_restored) {
+    mapping->inode = mapping->device = mapping->page_offset = 0;
+    mapping->reserved = LAZILY_RESTORED;
+  }
 }
 
 static void describe_mapping(struct writer *writer, const char *line) {
@@ -153,11 +156,14 @@ static const struct { char name[3]; uint32_t flag, advice; } marks[] = {
   {"wf", 0, ADVICE_FLAG_WIPE_ON_FORK}, {"dc", 0, ADVICE_FLAG_DO_NOT_FORK},
 };
 
-/* VmFlags of smaps. Reading them walks all page tables, so it is done when the program runs on; the copy has the same. */
-void describe_advice(struct writer *writer) {
+/*
+ * VmFlags of smaps, of the copy once the program runs on: reading them walks all page tables, and the copy has the same. Only locked memory is not
+ * inherited; then the program's own are read, before.
+ */
+void describe_advice(struct writer *writer, int process) {
   LINES(lines, 8192);
   const struct list *list = &writer->lists[LIST_MAPPING];
-  if (!open_lines(&lines, AT_FDCWD, "/proc/self/smaps")) return;
+  if (!open_lines(&lines, process, "smaps")) return;
   uint64_t start = 0, end = 0;
   uint32_t first = 0;
   for (char *line; (line = next_line(&lines)) != 0;) {

@@ -143,7 +143,9 @@ static void write_mapping(struct writer *writer, struct note_mapping *mapping) {
   if (mapping->advice & ADVICE_FLAG_DO_NOT_FORK) write_through(writer, writer->program_memory, mapping, mapping->start, mapping->end);
   else if (shared || mapping->kind == MAPPING_KIND_VDSO) write_through(writer, writer->memory, mapping, mapping->start, mapping->end);
   else if (mapping->kind == MAPPING_KIND_FILE || mapping->kind == MAPPING_KIND_MEMFD) write_private_file(writer, mapping);
+  else if (mapping->reserved == LAZILY_RESTORED) write_through(writer, writer->memory, mapping, mapping->start, mapping->end);
   else write_anonymous(writer, mapping);
+  mapping->reserved = 0;
 }
 
 /* Whether the image holds the bytes at all: not those of the kernel, nor of a file that others see too. */

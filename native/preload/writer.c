@@ -145,6 +145,7 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
   open_image(writer);
   write_kept_content(writer);
   write_mappings(writer, true);
+  if (writer->has_locked_memory) describe_advice(writer, scratch->process_fd);
   close_the_programs_files(writer);
   char line[MESSAGE_SIZE];
   struct text text = {line, line, line + sizeof line - 1};
@@ -154,7 +155,8 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
     writer->image->pause = clock_nanoseconds(1) - scratch->start_time;
     say_go(scratch, GO_RUN);
   }
-  describe_advice(writer);
+  const long self = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+  if (!writer->has_locked_memory) describe_advice(writer, self);
   write_mappings(writer, false);
   if (scratch->options.blocking) writer->image->pause = clock_nanoseconds(1) - scratch->start_time;
   write_headers(writer);

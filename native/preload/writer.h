@@ -22,12 +22,16 @@ struct writer {
   struct note_image *image;
   struct note_process *process;
   uint32_t number;
+  bool has_locked_memory; /* mlock: a copy does not inherit it */
   int out, memory, program_memory, pagemap; /* files: the image, /proc/self/mem, /proc/PROGRAM/mem, /proc/self/pagemap */
   uint64_t end;                             /* of what is written so far */
   unsigned char *bounce;                    /* BOUNCE_SIZE bytes */
   char path[PATH_SIZE], temporary[PATH_SIZE];
 };
 #define BOUNCE_SIZE (256 * 1024ul)
+
+/* In note_mapping.reserved until its bytes are written: pages that are not there lie in the image it was restored from. */
+#define LAZILY_RESTORED 1u
 
 /* writer.c */
 __attribute__((noreturn)) void fail(struct writer *writer, const char *what, long error);
@@ -45,7 +49,7 @@ void describe_process(struct writer *writer);
 /* mappings.c */
 bool find_holes(struct scratch *scratch);
 void describe_mappings(struct writer *writer);
-void describe_advice(struct writer *writer);
+void describe_advice(struct writer *writer, int process);
 /* files.c */
 void describe_files(struct writer *writer);
 void write_kept_content(struct writer *writer);

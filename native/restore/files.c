@@ -6,7 +6,6 @@
 #include <linux/eventpoll.h>
 
 static int *opened;          /* by description id */
-static bool *exact;          /* the content was just written by us */
 static int first_free = 64;  /* numbers from here on are ours */
 static int standard[3] = {-1, -1, -1};
 
@@ -156,7 +155,13 @@ static int inherited(uint32_t id, const struct note_description *description) {
   for (uint32_t i = 0; i < record_count(NOTE_TYPE_DESCRIPTOR); i++) {
     struct note_descriptor descriptor;
     read_record(NOTE_TYPE_DESCRIPTOR, i, &descriptor, sizeof descriptor);
-    if (descriptor.fd > 2) break;
+    if (descriptor.fd > 2) {
+      if (descriptor.description != id) continue;
+      const long fd = call(fcntl, descriptor.fd, 1030 /* F_DUPFD_CLOEXEC */, first_free);
+      if (!failed(fd)) return fd; /* found open by this process too */
+      remark("a pipe or socket that it was started with now leads to /dev/null", 0);
+      break;
+    }
     const struct note_description other = description_at(descriptor.description - 1);
     if ((descriptor.description == id || (other.inode == description->inode && other.kind == description->kind)) && standard[descriptor.fd] >= 0)
       return call(fcntl, standard[descriptor.fd], 1030 /* F_DUPFD_CLOEXEC */, first_free);
@@ -213,12 +218,22 @@ static void place_descriptors(void) {
   }
 }
 
+static int descriptor_of(uint32_t description) {
+  struct note_descriptor descriptor;
+  for (uint32_t i = 0; i < record_count(NOTE_TYPE_DESCRIPTOR); i++) {
+    read_record(NOTE_TYPE_DESCRIPTOR, i, &descriptor, sizeof descriptor);
+    if (descriptor.description == description) return descriptor.fd;
+  }
+  return -1;
+}
+
+/* Last: closing any descriptor of a file gives up the process's locks on it. */
 static void restore_locks(void) {
   for (uint32_t i = 0; i < record_count(NOTE_TYPE_LOCK); i++) {
     struct note_lock lock;
     read_record(NOTE_TYPE_LOCK, i, &lock, sizeof lock);
     if (lock.description == 0 || lock.description > record_count(NOTE_TYPE_DESCRIPTION)) continue;
-    const int fd = opened[lock.description];
+    const int fd = descriptor_of(lock.description);
     const struct { int16_t type, whence; int64_t start, length; int32_t pid; } range = {lock.type, 0, lock.start, lock.length, 0};
     const long result = lock.kind == 2   ? call(flock, fd, (lock.type == 1 ? 2 : 1) | 4 /* LOCK_NB */)
                         : lock.kind == 3 ? call(fcntl, fd, 37 /* F_OFD_SETLK */, &range)
@@ -254,7 +269,6 @@ void restore_files(void) {
     if (last.fd >= (uint32_t)first_free) first_free = last.fd + 1;
   }
   opened = arena((count + 1) * sizeof *opened);
-  exact = arena(count + 1);
   image.fd = lift(image.fd);
   if (settings.report >= 0) settings.report = lift(settings.report);
   for (int i = 0; i < 3; i++) standard[i] = call(fcntl, i, 1030 /* F_DUPFD_CLOEXEC */, first_free);
@@ -268,7 +282,6 @@ void restore_files(void) {
     finish_description(&description, opened[i + 1]);
   }
   place_descriptors();
-  restore_locks();
   restore_watches();
 }
 
@@ -281,14 +294,19 @@ int descriptor_for_inode(uint64_t inode) {
   return -1;
 }
 
-void seal_memory_files(void) {
+static void seal_memory_files(void) {
   for (uint32_t i = 0; i < record_count(NOTE_TYPE_DESCRIPTION); i++) {
     const struct note_description description = description_at(i);
     if (description.kind == DESCRIPTION_KIND_MEMFD && description.a != 1 && description.a < 32) call(fcntl, opened[i + 1], 1033 /* F_ADD_SEALS */, description.a);
   }
 }
 
-void close_helpers(void) {
+/* When memory is mapped: seals, then our own descriptors go, all but the report; then locks, and the last word. */
+void finish_files(void) {
   seal_memory_files();
-  call(close_range, first_free, ~0u, 0);
+  if (settings.report > first_free) call(close_range, first_free, settings.report - 1, 0);
+  call(close_range, settings.report < 0 ? first_free : settings.report + 1, ~0u, 0);
+  restore_locks();
+  report("running", call(gettid));
+  if (settings.report >= 0) call(close, settings.report);
 }

@@ -76,12 +76,23 @@ static void make_timer(const struct note_posix_timer *note) {
   die(EXIT_HOST, "the kernel did not give a timer its old number", 0, 0);
 }
 
-void restore_timers(void) {
-  for (uint32_t i = 0; i < record_count(NOTE_TYPE_POSIX_TIMER); i++) {
-    struct note_posix_timer note;
-    read_record(NOTE_TYPE_POSIX_TIMER, i, &note, sizeof note);
-    make_timer(&note);
+/* By number, as the kernel counts up. */
+static void restore_posix_timers(void) {
+  for (int64_t last = -1;;) {
+    struct note_posix_timer note, next = {.id = ~0u};
+    bool found = false;
+    for (uint32_t i = 0; i < record_count(NOTE_TYPE_POSIX_TIMER); i++) {
+      read_record(NOTE_TYPE_POSIX_TIMER, i, &note, sizeof note);
+      if (note.id > last && note.id <= next.id) next = note, found = true;
+    }
+    if (!found) return;
+    make_timer(&next);
+    last = next.id;
   }
+}
+
+void restore_timers(void) {
+  restore_posix_timers();
   for (uint32_t i = 0; i < record_count(NOTE_TYPE_INTERVAL_TIMER); i++) {
     struct note_interval_timer note;
     read_record(NOTE_TYPE_INTERVAL_TIMER, i, &note, sizeof note);

@@ -74,8 +74,7 @@ extern bool has_same_pid;
 /* files.c */
 void restore_files(void);
 int descriptor_for_inode(uint64_t inode);
-void seal_memory_files(void);
-void close_helpers(void);
+void finish_files(void);
 /* memory.c, vdso.c */
 void anonymise_self(void);
 void restore_memory(void);

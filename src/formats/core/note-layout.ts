@@ -327,7 +327,7 @@ export const constants = {
     deleted: [1, 'no name leads to it any more'],
     inherited: [
       2,
-      'taken from the restorer’s own descriptor of the same number: terminals, and pipes to others, of 0–2',
+      'taken from the restorer’s own descriptor of the same number: terminals of 0–2, pipes and sockets it was started with',
     ],
     contentKept: [4, 'contentOffset and contentSize are valid'],
   },
