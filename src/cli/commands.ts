@@ -57,6 +57,12 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./verbs/retarget.js'),
   },
   {
+    name: 'recompose',
+    group: 'image',
+    summary: 'build an image out of several, region by region',
+    load: () => import('./verbs/recompose.js'),
+  },
+  {
     name: 'criu decode',
     group: 'image',
     summary: 'print a CRIU image file as JSON',

@@ -25,18 +25,21 @@ export interface VdsoPointer {
 
 const CHUNK = 1 << 20
 
-/** All such words, in order, but those within vDSO and vvar themselves. Reads every page of the image once, a megabyte at a time. */
-export function* vdsoPointers(process: Process): Generator<VdsoPointer> {
-  const targets = process.mappings.filter(({ kind }) => kind === 'vdso' || kind === 'vvar')
+/**
+ * All such words, in order, but those within vDSO and vvar themselves. Reads every page once, a megabyte at a time.
+ * @param owner whose vDSO and vvar are meant: another image's, for pages that came from there.
+ */
+export function* vdsoPointers(process: Process, owner = process): Generator<VdsoPointer> {
+  const targets = owner.mappings.filter(({ kind }) => kind === 'vdso' || kind === 'vvar')
   if (targets.length === 0) return
   const low = targets.reduce((least, { start }) => (start < least ? start : least), targets[0]!.start)
   const high = targets.reduce((most, { end }) => (end > most ? end : most), 0n)
   const functions = vdsoFunctions(
-    process.memory,
+    owner.memory,
     targets.find(({ kind }) => kind === 'vdso'),
   )
   for (const mapping of process.mappings) {
-    if (targets.includes(mapping) || mapping.kind === 'vsyscall') continue
+    if (['vdso', 'vvar', 'vsyscall'].includes(mapping.kind)) continue
     for (const { address, value } of wordsBetween(process.memory, mapping, low, high)) {
       const target = targets.find(({ start, end }) => start <= value && value < end)
       if (target === undefined) continue

@@ -27,7 +27,7 @@ import type {
   RestoreOptions,
 } from '../engine.js'
 import { anonymousPages, liveProcess, processTree, residentPages } from '../live-process.js'
-import { tryWait, waitForEnd } from './child.js'
+import { RestoredChild } from './child.js'
 import { explain } from './failures.js'
 import { type CriuProgram, requireProgram, runCriu } from './program.js'
 
@@ -106,8 +106,9 @@ export const engine: ProcessEngine = {
     } finally {
       fs.rmSync(work, { recursive: true, force: true })
     }
-    const remarks = await proveAlive(root.pid, root.name)
-    return { pid: root.pid, remarks, wait: () => waitForEnd(root.pid) }
+    const child = new RestoredChild(root.pid)
+    const remarks = await proveAlive(child, root.name)
+    return { pid: root.pid, remarks, wait: () => child.wait() }
   },
 }
 
@@ -241,9 +242,10 @@ async function idsAreFree(image: ProcessImage): Promise<void> {
  * criu's exit code is no proof of life: a process with wrong registers dies on its first instruction.
  * Returns remarks for the user.
  */
-async function proveAlive(pid: number, name: string): Promise<string[]> {
+async function proveAlive(child: RestoredChild, name: string): Promise<string[]> {
+  const { pid } = child
   await sleep(50)
-  const end = tryWait(pid)
+  const end = child.tryWait()
   if (end === undefined) {
     if (liveProcess(pid) !== undefined) return []
     throw new PeerError(`process ${pid} (${name}) was restored, and is gone`)
