@@ -4,10 +4,10 @@
  */
 import { core } from './core/format.js'
 import { criu } from './criu/format.js'
-import { gem5 } from './gem5/format.js'
+import { gem5, gem5Se } from './gem5/format.js'
 import { microvm } from './microvm/format.js'
 import { palacios } from './palacios/format.js'
 import { qemu } from './qemu/format.js'
 import type { Format } from './registry.js'
 
-export const table: readonly Format[] = [core, microvm, qemu, criu, gem5, palacios]
+export const table: readonly Format[] = [core, microvm, qemu, criu, gem5, gem5Se, palacios]

@@ -1,5 +1,5 @@
 /** gem5 checkpoint directories, as the table of formats names them. */
-import type { MachineFormat } from '../registry.js'
+import type { MachineFormat, ProcessFormat } from '../registry.js'
 
 export const gem5: MachineFormat = {
   kind: 'machine',
@@ -20,4 +20,18 @@ export const gem5: MachineFormat = {
     gem5Version === '2011'
       ? [`restore it as ${path}/restore.txt says`]
       : [`restore it with  GEM5_ROOT=… gem5.fast -d out ${path}/restore.py`],
+}
+
+/** Written from process images; what gem5 writes itself is read as a machine. */
+export const gem5Se: ProcessFormat = {
+  kind: 'process',
+  name: 'gem5-se',
+  summary: 'gem5 SE-mode checkpoint of one process (written from a core or CRIU image)',
+  container: 'directory',
+  probe: () => false,
+  write: async (image, path, { options }) => {
+    const { writeGem5Process } = await import('./process.js')
+    return writeGem5Process(image, path, typeof options.binary === 'string' ? { binary: options.binary } : {})
+  },
+  hints: path => [`restore it with  gem5.fast -d out ${path}/restore.py`],
 }

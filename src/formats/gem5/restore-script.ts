@@ -98,3 +98,45 @@ The configuration must have ${ramBytes} bytes of RAM, a CPU clock of ${cpuClock}
 time-stamp counter) and an APIC clock of that divided by ${apicDivider}.
 `
 }
+
+/** The configuration for a process (SE mode). `binary` must be there: gem5 takes the symbols and the workload from it. */
+export function restoreProcessScript(configuration: {
+  readonly ramBytes: number
+  readonly binary: string
+  readonly clock: number
+}): string {
+  return `# Restores this process:  gem5.fast -d out restore.py [--cpu o3]
+# Written by imago for gem5 v24. The checkpoint is the folder that holds this file.
+import argparse, os
+import m5
+from m5.objects import *
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+options = argparse.ArgumentParser()
+options.add_argument('--cpu', choices=['atomic', 'timing', 'o3'], default='atomic')
+options.add_argument('--ticks', type=int, default=m5.MaxTick, help='stop after so many picoseconds')
+options.add_argument('--binary', default=${JSON.stringify(configuration.binary)})
+options = options.parse_args()
+
+models = {'atomic': X86AtomicSimpleCPU, 'timing': X86TimingSimpleCPU, 'o3': X86O3CPU}
+system = System(mem_mode='atomic' if options.cpu == 'atomic' else 'timing')
+system.clk_domain = SrcClockDomain(clock='${configuration.clock}Hz', voltage_domain=VoltageDomain())
+system.mem_ranges = [AddrRange('${configuration.ramBytes}B')]
+system.membus = SystemXBar()
+system.system_port = system.membus.cpu_side_ports
+system.mem = SimpleMemory(range=system.mem_ranges[0], latency='1ns')
+system.mem.port = system.membus.mem_side_ports
+system.workload = SEWorkload.init_compatible(options.binary)
+system.cpu = models[options.cpu]()
+system.cpu.workload = Process(cmd=[options.binary])
+system.cpu.createThreads()
+system.cpu.createInterruptController()
+system.cpu.connectBus(system.membus)
+
+root = Root(full_system=False, system=system)
+m5.instantiate(HERE)
+print('imago: restored at tick', m5.curTick())
+end = m5.simulate(options.ticks)
+print('imago: stopped at tick', m5.curTick(), 'because:', end.getCause())
+`
+}
