@@ -30,6 +30,9 @@ import { transform } from './transform.js'
 const runtimeFolder = path.join(packageRoot, 'native/runtime')
 const overlayFolder = path.join(runtimeFolder, 'include')
 
+/** The part of the runtime that migrates with the program; the rest is compiled for each ISA. */
+const WITH_THE_PROGRAM = ['points.c', 'waiting.c']
+
 /** After the user's own options, so that these win. */
 const FRONT_END = [
   ...['-ffp-contract=off', '-fno-pic', '-fno-stack-protector', '-fno-asynchronous-unwind-tables'],
@@ -101,7 +104,7 @@ async function link(tools: Tools, options: CompilerOptions): Promise<Built> {
   const output = options.output ?? 'a.out'
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-cc-'))
   try {
-    const sources = [...options.sources, path.join(runtimeFolder, 'points.c')]
+    const sources = [...options.sources, ...WITH_THE_PROGRAM.map(name => path.join(runtimeFolder, name))]
     const compiled = sources.map((_, i) => path.join(folder, `${i}.bc`))
     const runtime = makeRuntime(tools)
     runtime.catch(() => {}) // awaited below; a compile error comes first
@@ -213,7 +216,7 @@ async function makeProgramObjects(
 async function makeRuntime(tools: Tools): Promise<Record<IsaName, string[]>> {
   const names = fs
     .readdirSync(runtimeFolder)
-    .filter(name => name.endsWith('.c') && name !== 'points.c')
+    .filter(name => name.endsWith('.c') && !WITH_THE_PROGRAM.includes(name))
     .sort()
   const folder = await cached(`runtime-${hashOf(toolchainHash())}`, async into => {
     for (const isa of isaNames) fs.mkdirSync(path.join(into, isa))

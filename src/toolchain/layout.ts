@@ -204,7 +204,7 @@ export interface SymbolAddress {
 
 /** Names whose addresses are of the ISA: pointers to them never leave the code. */
 const OF_THE_ISA =
-  /^(\$|\.L|_init$|_fini$|__LLVM_StackMaps$|_GLOBAL_OFFSET_TABLE_$|_end$|end$|__(pre)?(init|fini)_array_(start|end)$|_DYNAMIC$|__imago_frame_sizes$|__restore(_rt)?$)/
+  /^(\$|\.L|_init$|_fini$|__LLVM_StackMaps$|_GLOBAL_OFFSET_TABLE_$|_end$|end$|__(pre)?(init|fini)_array_(start|end)$|_DYNAMIC$|__imago_frame_sizes$|__restore(_rt)?$|_*fe(get|set|clear|raise|test|hold|update)(round|env|except|excep)\w*$)/
 
 /**
  * The check of the layout: every symbol that both binaries have is at the same address.

@@ -77,6 +77,7 @@ export function addShadowFrames(
     'declare void @llvm.experimental.stackmap(i64, i32, ...)',
     'declare ptr @llvm.ptrmask.p0.i64(ptr, i64)',
     `@${FRAME_SIZES} = constant [${sizes.length} x i64] [${sizes.join(', ')}], section ".imago.frames"`,
+    `@__imago_frame_count = constant i64 ${sizes.length}`,
   )
   return { sites, functions }
 }

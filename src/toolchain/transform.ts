@@ -4,6 +4,7 @@ import { CallGraph, PARK, siteTest } from './call-graph.js'
 import { functionsOf, Locations, type Module, parseModule, printModule, renamePredecessors } from './ir.js'
 import { insertPolls, type PollPolicy } from './polls.js'
 import { neutralize, prepare } from './prepare.js'
+import { renameLibraryCalls } from './renames.js'
 import { addShadowFrames, type ShadowFrames } from './shadow-frames.js'
 import type { Tools } from './tools.js'
 import { refuseUnsupported } from './unsupported.js'
@@ -29,6 +30,7 @@ export async function transform(tools: Tools, linked: string, policy: PollPolicy
     neutralize(await opt('instnamer', linked)).replace(/@main(?=\()/g, '@__imago_user_main'),
   )
   const locations = new Locations(module)
+  renameLibraryCalls(module)
   lowerVariadics(module)
   declareMemcpy(module)
   const before = new CallGraph(module)

@@ -54,6 +54,12 @@ const refusals: readonly Refusal[] = [
     test: instruction => /^\s+indirectbr\b/.test(instruction) || /\bblockaddress\(/.test(instruction),
   },
   {
+    what: 'a system call by its number',
+    hint: 'numbers differ between the ISAs; call the function of libc',
+    onlyMigratable: false,
+    test: calls('syscall'),
+  },
+  {
     what: 'the address of a frame or of the caller',
     hint: 'frames lie elsewhere on the other ISA',
     onlyMigratable: true,

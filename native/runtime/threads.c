@@ -1,0 +1,165 @@
+/*
+ * Threads, handlers and callbacks of the program: each thread has a shadow stack of its own, and while libc's frames lie
+ * between those of the program no poll parks. Compiled code calls these under libc's names (src/toolchain/renames.ts).
+ */
+#define _GNU_SOURCE
+#include "runtime.h"
+#include <pthread.h>
+#include <search.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+extern _Thread_local unsigned long __imago_held;
+
+enum { GUARD = 65536 };
+static const unsigned long SHADOW = 64ul << 20;
+static pthread_key_t leaving;
+static pthread_once_t made = PTHREAD_ONCE_INIT;
+
+struct start {
+  void *(*function)(void *);
+  void *argument;
+};
+
+/* Runs as the destructor of a key, last of all that is the program's. */
+static void release(void *base) {
+  __atomic_sub_fetch(&__imago_threads, 1, __ATOMIC_SEQ_CST);
+  munmap((char *)base - SHADOW - GUARD, SHADOW + GUARD);
+}
+
+static void make_key(void) {
+  if (pthread_key_create(&leaving, release) != 0) abort();
+}
+
+static void *enter(void *argument) {
+  struct start start = *(struct start *)argument;
+  free(argument);
+  __imago_enter_thread(SHADOW);
+  pthread_setspecific(leaving, __imago_thread.shadow_base);
+  __imago_call((long)start.argument, 0, 0, (void *)start.function);
+}
+
+int __imago_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *), void *argument) {
+  pthread_once(&made, make_key);
+  struct start *start = malloc(sizeof *start);
+  if (start == NULL) return 11; /* EAGAIN */
+  *start = (struct start){function, argument};
+  __atomic_add_fetch(&__imago_threads, 1, __ATOMIC_SEQ_CST);
+  int failed = pthread_create(thread, attributes, enter, start);
+  if (failed != 0) {
+    __atomic_sub_fetch(&__imago_threads, 1, __ATOMIC_SEQ_CST);
+    free(start);
+  }
+  return failed;
+}
+
+_Noreturn void __imago_pthread_exit(void *result) {
+  __imago_held++; /* destructors of keys are called from libc */
+  pthread_exit(result);
+}
+_Noreturn void __imago_exit(int status) {
+  __imago_held++; /* and so are the functions of atexit */
+  exit(status);
+}
+
+/* Functions that call back. */
+typedef int compare(const void *, const void *);
+void __imago_qsort(void *base, size_t count, size_t size, compare *with) {
+  __imago_held++;
+  qsort(base, count, size, with);
+  __imago_held--;
+}
+void *__imago_bsearch(const void *key, const void *base, size_t count, size_t size, compare *with) {
+  __imago_held++;
+  void *found = bsearch(key, base, count, size, with);
+  __imago_held--;
+  return found;
+}
+void *__imago_tsearch(const void *key, void **root, compare *with) {
+  __imago_held++;
+  void *found = tsearch(key, root, with);
+  __imago_held--;
+  return found;
+}
+void *__imago_tfind(const void *key, void *const *root, compare *with) {
+  __imago_held++;
+  void *found = tfind(key, root, with);
+  __imago_held--;
+  return found;
+}
+void *__imago_tdelete(const void *key, void **root, compare *with) {
+  __imago_held++;
+  void *found = tdelete(key, root, with);
+  __imago_held--;
+  return found;
+}
+void __imago_twalk(const void *root, void (*action)(const void *, VISIT, int)) {
+  __imago_held++;
+  twalk(root, action);
+  __imago_held--;
+}
+void *__imago_lfind(const void *key, const void *base, size_t *count, size_t size, compare *with) {
+  __imago_held++;
+  void *found = lfind(key, base, count, size, with);
+  __imago_held--;
+  return found;
+}
+int __imago_pthread_once(pthread_once_t *once, void (*function)(void)) {
+  __imago_held++;
+  int failed = pthread_once(once, function);
+  __imago_held--;
+  return failed;
+}
+
+/*
+ * Signal handlers run on top of whatever the thread does, perhaps between the first store into a new shadow frame and
+ * the store of the pointer to it: so they begin below the largest frame there can be, and do not park.
+ */
+extern const unsigned long __imago_frame_sizes[], __imago_frame_count;
+typedef void handler(int);
+typedef void handler_with_context(int, siginfo_t *, void *);
+static void *volatile handlers[65];
+
+static unsigned long largest_frame(void) {
+  static unsigned long largest;
+  for (unsigned long i = 0; largest == 0 && i < __imago_frame_count; i++) {
+    unsigned long most = 0;
+    for (unsigned long k = 0; k < __imago_frame_count; k++)
+      if (__imago_frame_sizes[k] > most) most = __imago_frame_sizes[k];
+    largest = most;
+  }
+  return largest;
+}
+
+static void handle(int number, siginfo_t *info, void *context) {
+  char *pointer = __imago_thread.shadow_pointer;
+  __imago_held++;
+  __imago_thread.shadow_pointer = pointer - largest_frame();
+  ((handler_with_context *)handlers[number])(number, info, context);
+  __imago_thread.shadow_pointer = pointer;
+  __imago_held--;
+}
+
+int __imago_sigaction(int number, const struct sigaction *wanted, struct sigaction *old) {
+  if (number < 1 || number > 64) return sigaction(number, wanted, old);
+  void *before = handlers[number];
+  struct sigaction action;
+  if (wanted != NULL) {
+    action = *wanted;
+    if (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN) {
+      handlers[number] = (void *)action.sa_sigaction;
+      action.sa_sigaction = handle; /* takes three arguments, and a handler of one ignores the others */
+      action.sa_flags |= SA_SIGINFO;
+    }
+  }
+  int failed = sigaction(number, wanted == NULL ? NULL : &action, old);
+  if (failed == 0 && old != NULL && old->sa_sigaction == handle) old->sa_sigaction = (handler_with_context *)before;
+  return failed;
+}
+
+handler *__imago_signal(int number, handler *wanted) {
+  struct sigaction action = {.sa_handler = wanted, .sa_flags = SA_RESTART}, old;
+  sigemptyset(&action.sa_mask);
+  return __imago_sigaction(number, &action, &old) != 0 ? SIG_ERR : old.sa_handler;
+}

@@ -1,0 +1,147 @@
+/*
+ * Calls that may wait for long, as loops that wait a little and poll: a thread that waits for another, or for input, can
+ * be moved as well. Compiled with the program, through the shadow-frame pass; what a program does not call is left out.
+ * Compiled code calls these under libc's names (src/toolchain/renames.ts).
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern volatile unsigned long __imago_request;
+void __imago_park(void);
+
+enum { SLICE = 10000000 /* nanoseconds */ };
+#define POINT() \
+  if (__imago_request != 0) __imago_park()
+
+static struct timespec soon(clockid_t clock) {
+  struct timespec t;
+  clock_gettime(clock, &t);
+  t.tv_nsec += SLICE;
+  if (t.tv_nsec >= 1000000000) t.tv_sec++, t.tv_nsec -= 1000000000;
+  return t;
+}
+
+int __imago_wait_pthread_join(pthread_t thread, void **result) {
+  for (;;) {
+    struct timespec until = soon(CLOCK_REALTIME);
+    int failed = pthread_timedjoin_np(thread, result, &until);
+    if (failed != ETIMEDOUT) return failed;
+    POINT();
+  }
+}
+
+int __imago_wait_pthread_mutex_lock(pthread_mutex_t *mutex) {
+  int failed = pthread_mutex_trylock(mutex);
+  while (failed == EBUSY || failed == ETIMEDOUT) {
+    POINT();
+    struct timespec until = soon(CLOCK_REALTIME);
+    failed = pthread_mutex_timedlock(mutex, &until);
+  }
+  return failed;
+}
+
+/* Wakes without a reason after a while, as POSIX allows: the caller looks at its condition again. */
+int __imago_wait_pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex) {
+  POINT();
+  struct timespec until = soon(CLOCK_REALTIME);
+  int failed = pthread_cond_timedwait(condition, mutex, &until);
+  POINT();
+  return failed == ETIMEDOUT ? 0 : failed;
+}
+
+int __imago_wait_sem_wait(sem_t *semaphore) {
+  for (;;) {
+    struct timespec until = soon(CLOCK_REALTIME);
+    if (sem_timedwait(semaphore, &until) == 0) return 0;
+    if (errno != ETIMEDOUT && errno != EINTR) return -1;
+    POINT();
+  }
+}
+
+/* A barrier of our own in the room of libc's: { lock, limit, arrived, round }. */
+struct barrier {
+  volatile int lock;
+  unsigned limit;
+  volatile unsigned arrived, round;
+};
+_Static_assert(sizeof(struct barrier) <= sizeof(pthread_barrier_t), "room");
+
+int __imago_wait_pthread_barrier_init(pthread_barrier_t *object, const pthread_barrierattr_t *attributes, unsigned limit) {
+  (void)attributes;
+  if (limit == 0) return EINVAL;
+  *(struct barrier *)object = (struct barrier){.limit = limit};
+  return 0;
+}
+int __imago_wait_pthread_barrier_destroy(pthread_barrier_t *object) {
+  (void)object;
+  return 0;
+}
+int __imago_wait_pthread_barrier_wait(pthread_barrier_t *object) {
+  struct barrier *barrier = (struct barrier *)object;
+  unsigned round = __atomic_load_n(&barrier->round, __ATOMIC_ACQUIRE);
+  if (__atomic_add_fetch(&barrier->arrived, 1, __ATOMIC_ACQ_REL) == barrier->limit) {
+    __atomic_store_n(&barrier->arrived, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&barrier->round, round + 1, __ATOMIC_RELEASE);
+    return PTHREAD_BARRIER_SERIAL_THREAD;
+  }
+  for (int tries = 0; __atomic_load_n(&barrier->round, __ATOMIC_ACQUIRE) == round; tries++) {
+    POINT();
+    struct timespec little = {0, tries < 64 ? 0 : 200000};
+    if (tries >= 16) nanosleep(&little, NULL);
+  }
+  return 0;
+}
+
+int __imago_wait_nanosleep(const struct timespec *wanted, struct timespec *left) {
+  struct timespec end;
+  clock_gettime(CLOCK_MONOTONIC, &end);
+  end.tv_sec += wanted->tv_sec;
+  end.tv_nsec += wanted->tv_nsec;
+  if (end.tv_nsec >= 1000000000) end.tv_sec++, end.tv_nsec -= 1000000000;
+  for (;;) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    long long rest = (long long)(end.tv_sec - now.tv_sec) * 1000000000 + (end.tv_nsec - now.tv_nsec);
+    if (rest <= 0) return 0;
+    struct timespec part = {0, rest < SLICE ? (long)rest : SLICE};
+    if (nanosleep(&part, NULL) != 0) {
+      if (__imago_request == 0) {
+        if (left != NULL) *left = (struct timespec){rest / 1000000000, rest % 1000000000};
+        return -1;
+      }
+    }
+    POINT();
+  }
+}
+unsigned __imago_wait_sleep(unsigned seconds) {
+  struct timespec wanted = {seconds, 0}, left;
+  return __imago_wait_nanosleep(&wanted, &left) == 0 ? 0 : (unsigned)left.tv_sec;
+}
+int __imago_wait_usleep(unsigned microseconds) {
+  struct timespec wanted = {microseconds / 1000000, (long)(microseconds % 1000000) * 1000};
+  return __imago_wait_nanosleep(&wanted, NULL);
+}
+
+/* Until there is something to read, or an error that read will report. */
+ssize_t __imago_wait_read(int fd, void *to, size_t size) {
+  struct pollfd ready = {.fd = fd, .events = POLLIN};
+  while (poll(&ready, 1, SLICE / 1000000) == 0) POINT();
+  return read(fd, to, size);
+}
+
+pid_t __imago_wait_waitpid(pid_t child, int *status, int options) {
+  for (;;) {
+    pid_t found = waitpid(child, status, options | WNOHANG);
+    if (found != 0 || (options & WNOHANG)) return found;
+    struct timespec little = {0, 1000000};
+    nanosleep(&little, NULL);
+    POINT();
+  }
+}
+pid_t __imago_wait_wait(int *status) { return __imago_wait_waitpid(-1, status, 0); }
