@@ -136,7 +136,7 @@ async function link(tools: Tools, options: CompilerOptions): Promise<Built> {
       sites: middle.frames.sites.length,
       functions: middle.frames.functions.length,
       polls: middle.polls,
-      said: said.join(''),
+      said: said.join('') + (middle.canMigrate ? '' : NO_MIGRATION_POINT),
     }
   } finally {
     fs.rmSync(folder, { recursive: true, force: true })
@@ -175,11 +175,15 @@ function findLibrary(name: string, options: CompilerOptions): string {
   throw new UsageError(`no lib${name}.a in the folders of -L`)
 }
 
+const NO_MIGRATION_POINT =
+  'warning: main reaches no migration point, so a running program cannot be moved (see --migrate-at)\n'
+
 interface Middle {
   readonly folder: string
   readonly identity: string
   readonly frames: ShadowFrames
   readonly polls: number
+  readonly canMigrate: boolean
 }
 
 /** Objects of the program for both ISAs, checked; from the cache where the same was made before. */
@@ -191,7 +195,7 @@ async function makeProgramObjects(
 ): Promise<Middle> {
   const identity = hashOf(toolchainHash(), linked, options.migrateAt.join())
   return cached(`program-${identity}`, async folder => {
-    const { ir, polls, sites, functions } = await transform(tools, linked, policy())
+    const { ir, polls, sites, functions, canMigrate } = await transform(tools, linked, policy())
     const bytes = Buffer.from(identity, 'hex')
     const value = [...bytes].map(each => `\\${each.toString(16).padStart(2, '0').toUpperCase()}`).join('')
     const whole = `${ir}\n@__imago_identity_value = constant [32 x i8] c"${value}"\n`
@@ -204,7 +208,7 @@ async function makeProgramObjects(
     if (process.env.IMAGO_KEEP_IR) fs.writeFileSync(path.join(folder, 'program.ll'), whole)
     fs.writeFileSync(
       path.join(folder, 'frames.json'),
-      JSON.stringify({ identity, frames: { sites, functions }, polls }),
+      JSON.stringify({ identity, frames: { sites, functions }, polls, canMigrate }),
     )
   }).then(folder => ({
     ...(JSON.parse(fs.readFileSync(path.join(folder, 'frames.json'), 'utf8')) as Omit<Middle, 'folder'>),

@@ -162,7 +162,7 @@ class Frame {
         const rest = match[2]!
         if (/, i(32|64) %/.test(rest) || block !== this.#fn.blocks[0])
           throw new LossError(
-            `${this.#fn.name}: an array of variable length (or alloca()) cannot be in a function that may migrate`,
+            `${this.#fn.name.replace('__imago_user_', '')}: an array of variable length (or alloca()) cannot be in a function that may migrate`,
             {
               file: locations.of(instruction) ?? locations.of(this.#fn.head),
               hint: 'use malloc, or choose other functions with --migrate-at',

@@ -1,5 +1,4 @@
 /** One IR module of a whole program → the same program with migration points: text in, text out, through opt. */
-import { LossError } from '../lib/errors.js'
 import { CallGraph, PARK, siteTest } from './call-graph.js'
 import { functionsOf, Locations, type Module, parseModule, printModule, renamePredecessors } from './ir.js'
 import { insertPolls, type PollPolicy } from './polls.js'
@@ -14,8 +13,12 @@ export interface Transformed extends ShadowFrames {
   /** For both back ends. */
   readonly ir: string
   readonly polls: number
-  readonly defined: number
+  /** Whether main reaches a migration point at all. */
+  readonly canMigrate: boolean
 }
+
+/** The program's main; the runtime's is the one that libc starts. */
+const MAIN = '__imago_user_main'
 
 const CLEAN_UP = 'function(mem2reg,sroa,early-cse,instcombine<no-verify-fixpoint>,simplifycfg,early-cse)'
 
@@ -26,9 +29,7 @@ export async function transform(tools: Tools, linked: string, policy: PollPolicy
       /^source_filename.*\n/m,
       '',
     )
-  const module = parseModule(
-    neutralize(await opt('instnamer', linked)).replace(/@main(?=\()/g, '@__imago_user_main'),
-  )
+  const module = parseModule(neutralize(await opt('instnamer', linked)).replace(/@main(?=\()/g, `@${MAIN}`))
   const locations = new Locations(module)
   renameLibraryCalls(module)
   lowerVariadics(module)
@@ -37,17 +38,13 @@ export async function transform(tools: Tools, linked: string, policy: PollPolicy
   const polls = insertPolls(module, before, policy)
   const graph = polls === 0 ? before : new CallGraph(module)
   const migratable = graph.reaching([PARK])
-  if (!migratable.has('__imago_user_main'))
-    throw new LossError('no migration point can be reached from main', {
-      hint: 'call imago_migrate() somewhere, or let --migrate-at place polls',
-    })
   refuseUnsupported(module, migratable, locations)
   prepare(module, migratable, siteTest(graph, migratable))
   const slots = parseModule(await opt('function(reg2mem)', printModule(module)))
   const frames = addShadowFrames(slots, migratable, siteTest(new CallGraph(slots), migratable), locations)
   const clean = parseModule(await opt(CLEAN_UP, printModule(slots)))
   splitAfterStackmaps(clean)
-  return { ...frames, ir: printModule(clean), polls, defined: functionsOf(module).length }
+  return { ...frames, ir: printModule(clean), polls, canMigrate: migratable.has(MAIN) }
 }
 
 function declareMemcpy(module: Module): void {

@@ -1,0 +1,177 @@
+import { spawnSync } from 'node:child_process'
+import fs from 'node:fs'
+import path from 'node:path'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { findPart, packageRoot } from '../../../src/lib/parts.js'
+import { readProgram } from '../../../src/toolchain/program.js'
+import { imago } from '../../helpers/imago.js'
+import { temporaryFolder } from '../../helpers/temporary-folder.js'
+
+const emulator = () => {
+  const part = findPart('qemu-user')
+  return part && path.join(part, 'usr/bin/qemu-aarch64-static')
+}
+const run = (command: string, args: readonly string[], env: Record<string, string> = {}, cwd?: string) => {
+  const result = spawnSync(command, args, {
+    encoding: 'utf8',
+    env: { ...process.env, ...env },
+    timeout: 240_000,
+    cwd,
+  })
+  return { code: result.status, stdout: result.stdout, stderr: result.stderr }
+}
+let missing = ''
+beforeAll(() => {
+  for (const part of ['clang19', 'musl'])
+    if (findPart(part) === undefined)
+      missing = `the part ${part} is not in the cache: npm run setup -- ${part}`
+})
+
+/** Name, and arguments that keep it short under an emulator. */
+const workloads: ReadonlyArray<readonly [string, readonly string[]]> = [
+  ['cross/fib-tree', ['18', '2000']],
+  ['cross/structures', ['10']],
+  ['cross/interpreter', ['2000', '2']],
+  ['cross/threads', ['20000']],
+  ['cross/files', ['.', '20']],
+  ['npb/is', ['S']],
+  ['npb/ep', []],
+]
+
+describe('imago cc', () => {
+  it.concurrent.each(workloads)('%s does on both ISAs what the host’s compiler makes of it', (name, args) => {
+    expect(missing).toBe('')
+    const folder = temporaryFolder()
+    const source = path.join(packageRoot, 'workloads', `${name}.c`)
+    const program = path.join(folder, 'prog')
+    const compiled = imago(['cc', '-O2', source, '-o', program])
+    expect(compiled.stderr).toBe('')
+    expect(compiled.code).toBe(0)
+    expect(
+      run('gcc', ['-O2', '-ffp-contract=off', '-w', '-pthread', source, '-o', `${program}.host`, '-lm']).code,
+    ).toBe(0)
+    const expected = run(`${program}.host`, args, {}, folder)
+    expect(expected.code).toBe(0)
+    expect(run(`${program}_x86-64`, args, {}, folder)).toEqual(expected)
+    // Every poll parks for no time and comes back with other callee-saved registers: none may be needed.
+    expect(run(`${program}_x86-64`, args, { IMAGO_SCRAMBLE: '1' }, folder)).toEqual(expected)
+    const qemu = emulator()
+    if (qemu !== undefined) {
+      expect(run(qemu, [`${program}_aarch64`, ...args], {}, folder)).toEqual(expected)
+      expect(run(qemu, [`${program}_aarch64`, ...args], { IMAGO_SCRAMBLE: '1' }, folder)).toEqual(expected)
+    }
+    const description = readProgram(`${program}.imago.json`)
+    expect(description.sites.size).toBeGreaterThan(0)
+  })
+
+  const compile = (
+    context: { skip: (condition: boolean, reason: string) => void },
+    files: Record<string, string>,
+  ) => {
+    context.skip(missing !== '', missing)
+    const folder = temporaryFolder()
+    for (const [name, text] of Object.entries(files)) fs.writeFileSync(path.join(folder, name), text)
+    return folder
+  }
+
+  it('works as CC in a Makefile, with objects, an archive and libraries of libc', context => {
+    const folder = compile(context, {
+      'one.c':
+        'int two(int); int main(void) { for (volatile int i = 0; i < 3; i++) if (two(i) != 2 * i) return 1; return 0; }',
+      'two.c': '#include <math.h>\nint two(int n) { return (int)(sqrt((double)n * n) * 2); }',
+      Makefile:
+        'prog: one.o libtwo.a\n\t$(CC) -o $@ one.o -L. -ltwo -lm\nlibtwo.a: two.o\n\tar rcs $@ two.o\n%.o: %.c\n\t$(CC) $(CFLAGS) -c $< -o $@\n',
+    })
+    const made = run(
+      'make',
+      ['-s', `CC=${path.join(packageRoot, 'imago')} cc`, 'CFLAGS=-O2 -g -Wall', 'prog'],
+      {},
+      folder,
+    )
+    expect(made.code).toBe(0)
+    expect(run(path.join(folder, 'prog_x86-64'), []).code).toBe(0)
+  })
+
+  it('parks at a poll when SIGUSR2 asks, with complete frames, and goes on after', async context => {
+    const folder = compile(context, {
+      'a.c':
+        '#include <stdio.h>\nint main(void) { puts("begun"); fflush(stdout); for (volatile long i = 0;; i++); }',
+    })
+    expect(imago(['cc', 'a.c', '-o', 'a'], { cwd: folder }).code).toBe(0)
+    const { spawn } = await import('node:child_process')
+    const child = spawn(path.join(folder, 'a_x86-64'), { stdio: ['ignore', 'pipe', 'ignore'] })
+    try {
+      await new Promise(resolve => child.stdout.once('data', resolve))
+      const state = () => /^State:\s+(\w)/m.exec(fs.readFileSync(`/proc/${child.pid}/status`, 'utf8'))![1]
+      expect(state()).toBe('R')
+      child.kill('SIGUSR2')
+      await expect.poll(state, { timeout: 20_000 }).toBe('S')
+    } finally {
+      child.kill('SIGKILL')
+    }
+  })
+
+  it('takes what was compiled before from the cache, and gives the same bytes', context => {
+    const folder = compile(context, {
+      'a.c': 'int main(void) { for (volatile int i = 0; i < 9; i++); return 0; }',
+    })
+    const bytes = () => {
+      expect(imago(['cc', 'a.c', '-o', 'a'], { cwd: folder }).code).toBe(0)
+      return fs.readFileSync(path.join(folder, 'a_aarch64')).toString('base64')
+    }
+    expect(bytes()).toBe(bytes())
+  })
+
+  it('prints the layout: one address, the size on each ISA', context => {
+    const folder = compile(context, {
+      'a.c': 'volatile int counter = 3; int main(void) { for (; counter; counter--); return 0; }',
+    })
+    const { stdout, code } = imago(['cc', '--map', 'a.c', '-o', 'a'], { cwd: folder })
+    expect(code).toBe(0)
+    expect(stdout).toMatch(/0x[0-9a-f]+\s+4\s+4\s+\.data\.counter\s+program\.o/)
+  })
+
+  it.for<[string, string, RegExp]>([
+    [
+      'setjmp',
+      '#include <setjmp.h>\njmp_buf b;\nint main(void) {\n  if (setjmp(b)) return 1;\n  for (int i = 0; i < 9; i++) __asm__("" ::: "memory");\n  return 0;\n}',
+      /a\.c:4: main: setjmp across a migration point/,
+    ],
+    [
+      'a variable array',
+      'int use(char *);\nint main(int n, char **v) {\n  char a[n];\n  for (int i = 0; i < n; i++) ((volatile char *)a)[i] = v[0][i];\n  return use(a);\n}\nint use(char *a) { return a[0]; }',
+      /main: an array of variable length/,
+    ],
+    [
+      'assembler',
+      'int main(void) {\n  for (int i = 0; i < 9; i++)\n    __asm__ volatile("pause");\n  return 0;\n}',
+      /a\.c:3: main: inline assembler/,
+    ],
+    [
+      'long double',
+      'long double x = 1;\nint main(void) {\n  for (int i = 0; i < 9; i++) x *= 2;\n  return (int)x;\n}',
+      /main: long double/,
+    ],
+  ])('refuses %s with the function and the line, and writes nothing', ([, source, message], context) => {
+    const folder = compile(context, { 'a.c': source })
+    const { code, stderr } = imago(['cc', '-O1', 'a.c', '-o', 'a'], { cwd: folder })
+    expect(stderr).toMatch(message)
+    expect(code).toBe(4)
+    expect(fs.readdirSync(folder)).toEqual(['a.c'])
+  })
+
+  it('makes a program without migration points too, and says that it cannot be moved', context => {
+    const folder = compile(context, { 'a.c': 'int main(void) { return 3; }' })
+    const { code, stderr } = imago(['cc', 'a.c', '-o', 'a'], { cwd: folder })
+    expect(stderr).toContain('cannot be moved')
+    expect(code).toBe(0)
+    expect(run(path.join(folder, 'a_x86-64'), []).code).toBe(3)
+  })
+
+  it('says what is wrong with a program as clang says it', context => {
+    const folder = compile(context, { 'a.c': 'int main(void) { return x; }' })
+    const { code, stderr } = imago(['cc', 'a.c', '-o', 'a'], { cwd: folder })
+    expect(code).toBe(1)
+    expect(stderr).toContain("a.c:1:25: error: use of undeclared identifier 'x'")
+  })
+})

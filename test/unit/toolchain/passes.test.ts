@@ -1,0 +1,263 @@
+import { describe, expect, it } from 'vitest'
+import { CallGraph, PARK, siteTest } from '../../../src/toolchain/call-graph.js'
+import { functionsOf, Locations, parseModule, printModule } from '../../../src/toolchain/ir.js'
+import { everyCycle, insertPolls, parsePolicy } from '../../../src/toolchain/polls.js'
+import { dropStructReturn, neutralize, prepare } from '../../../src/toolchain/prepare.js'
+import { renameLibraryCalls } from '../../../src/toolchain/renames.js'
+import { addShadowFrames } from '../../../src/toolchain/shadow-frames.js'
+import { refuseUnsupported } from '../../../src/toolchain/unsupported.js'
+import { lowerVariadics } from '../../../src/toolchain/variadics.js'
+
+const module = (body: string) => parseModule(`target datalayout = "e"\n${body}`)
+
+describe('which calls are sites', () => {
+  const program = module(`
+@table = global [1 x ptr] [ptr @taken]
+define i32 @taken(ptr %p, i32 %n) {
+b:
+  call void @${PARK}()
+  ret i32 0
+}
+define i32 @other(i64 %n) {
+b:
+  ret i32 0
+}
+define i32 @direct(i32 %n) {
+b:
+  %r = call i32 @taken(ptr null, i32 1)
+  ret i32 %r
+}
+define i32 @same(ptr %f) {
+b:
+  %r = call i32 %f(ptr null, i32 1)
+  ret i32 %r
+}
+define i32 @differs(ptr %f) {
+b:
+  %r = call i32 %f(i64 1)
+  ret i32 %r
+}
+define i32 @unprototyped(ptr %f) {
+b:
+  %r = call i32 (...) %f(i64 1)
+  ret i32 %r
+}
+define void @loop() {
+b:
+  call void @loop()
+  ret void
+}
+`)
+  const graph = new CallGraph(program)
+  const migratable = graph.reaching([PARK])
+
+  it('follows direct calls, and pointers to functions of the same parameter types only', () => {
+    expect([...migratable].sort()).toEqual(['direct', 'same', 'taken', 'unprototyped'])
+  })
+
+  it('takes a call of a function that cannot park for no site', () => {
+    const isSite = siteTest(graph, migratable)
+    expect(isSite('  %r = call i32 @taken(ptr null, i32 1)')).toBe(true)
+    expect(isSite('  %r = call i32 @other(i64 1)')).toBe(false)
+    expect(isSite('  call void asm sideeffect "", "~{memory}"()')).toBe(false)
+  })
+})
+
+describe('polls', () => {
+  const loop = () =>
+    module(`
+define i32 @f(i32 %n) {
+entry:
+  br label %loop
+loop:
+  %i = phi i32 [ 0, %entry ], [ %j, %loop ]
+  %j = add i32 %i, 1
+  %c = icmp eq i32 %j, %n
+  br i1 %c, label %out, label %loop
+out:
+  ret i32 %j
+}`)
+
+  it('puts one before the branch that closes a loop, and keeps the phis right', () => {
+    const program = loop()
+    expect(insertPolls(program, new CallGraph(program), everyCycle)).toBe(1)
+    const text = printModule(program)
+    expect(text).toContain('%i = phi i32 [ 0, %entry ], [ %j, %imago.on.0 ]')
+    expect(text).toMatch(/imago\.park\.0:\n {2}call void @__imago_park\(\)/)
+  })
+
+  it('puts none where the program polls by itself', () => {
+    const program = loop()
+    expect(insertPolls(program, new CallGraph(program), parsePolicy(['explicit']))).toBe(0)
+  })
+
+  it('refuses to poll in a function that is not there', () => {
+    const program = loop()
+    expect(() => insertPolls(program, new CallGraph(program), parsePolicy(['nobody']))).toThrow('nobody')
+  })
+})
+
+describe('variadic functions', () => {
+  it('passes an array instead, and reads it as arguments in memory', () => {
+    const program = module(`
+define i32 @sum(i32 %n, ...) {
+b:
+  %l = alloca [24 x i8]
+  call void @llvm.va_start.p0(ptr nonnull %l)
+  call void @llvm.va_end.p0(ptr %l)
+  ret i32 0
+}
+define i32 @main() {
+b:
+  %r = call i32 (i32, ...) @sum(i32 2, i64 noundef 5, double 1.0)
+  %s = call i32 (ptr, ...) @printf(ptr null, i32 1)
+  ret i32 %r
+}`)
+    expect([...lowerVariadics(program)]).toEqual(['sum'])
+    const text = printModule(program)
+    expect(text).toContain('define i32 @sum(i32 %n, ptr %imago.variadic)')
+    expect(text).toContain('store ptr %imago.variadic')
+    expect(text).toContain('store i64 5, ptr %imago.va0.0')
+    expect(text).toContain('store double 1.0, ptr %imago.va0.1')
+    expect(text).toMatch(/call i32 \(i32, ptr\) @sum\(i32 2, ptr %imago\.va0\)/)
+    expect(text).toContain('@printf(ptr null, i32 1)')
+    expect(text).not.toContain('va_start')
+  })
+})
+
+describe('what is made neutral', () => {
+  it('drops what is of one ISA', () => {
+    const text = neutralize(
+      'target triple = "x"\nattributes #0 = { nounwind memory(none) "target-cpu"="x86-64" }\n@s = private unnamed_addr constant [2 x i8] c"a\\00"\n',
+    )
+    expect(text).not.toMatch(/triple|memory|target-cpu|private/)
+    expect(dropStructReturn('call void @f(ptr sret({ i64, [2 x i8] }) align 8 %x)')).toBe(
+      'call void @f(ptr align 8 %x)',
+    )
+  })
+
+  it('lets threads keep their storage where it is', () => {
+    const text = neutralize(
+      '@x = internal thread_local global [3 x i64] zeroinitializer, align 16\n  store <2 x i64> %a, ptr %p, align 16\n',
+    )
+    expect(text).toContain('zeroinitializer, align 8')
+    expect(text).toContain('ptr %p, align 8')
+  })
+
+  it('calls the runtime where libc would not do, but for functions of the program’s own', () => {
+    const program = module(`
+declare i32 @open(ptr, i32, ...)
+declare void @qsort(ptr, i64, i64, ptr)
+define void @signal() {
+b:
+  call void @qsort(ptr null, i64 0, i64 0, ptr null)
+  call void @signal()
+  ret void
+}`)
+    renameLibraryCalls(program)
+    const text = printModule(program)
+    expect(text).toContain('call void @__imago_qsort(')
+    expect(text).toContain('declare i32 @__imago_open(ptr, i32, ...)')
+    expect(text).toContain('call void @signal()')
+  })
+})
+
+describe('refusals', () => {
+  const refuse = (instruction: string, reaches = true) => {
+    const program = module(
+      `define void @f(ptr %p) !dbg !1 {\nb:\n${instruction}\n  ret void\n}\n!1 = distinct !DISubprogram(name: "f", file: !2, line: 4)\n!2 = !DIFile(filename: "a.c", directory: "/")\n!3 = !DILocation(line: 6, scope: !1)\n`,
+    )
+    refuseUnsupported(program, new Set(reaches ? ['f'] : []), new Locations(program))
+  }
+  it.each([
+    ['  %r = call i32 @setjmp(ptr %p), !dbg !3', 'a.c:6: f: setjmp across a migration point'],
+    ['  call void asm sideeffect "nop", "~{memory}"(), !dbg !3', 'a.c:6: f: inline assembler'],
+    ['  %x = fadd x86_fp80 %a, %b', 'a.c:4: f: long double'],
+    ['  indirectbr ptr %p, [label %b], !dbg !3', 'a.c:6: f: a computed goto'],
+    ['  %r = call i64 (i64, ...) @syscall(i64 39), !dbg !3', 'a.c:6: f: a system call by its number'],
+  ])('names function and line of %s', (instruction, message) => {
+    expect(() => refuse(instruction)).toThrow(message)
+  })
+  it('allows setjmp where no migration point is reached', () => {
+    expect(() => refuse('  %r = call i32 @setjmp(ptr %p)', false)).not.toThrow()
+  })
+  it('allows a compiler barrier', () => {
+    expect(() => refuse('  call void asm sideeffect "", "~{memory}"()')).not.toThrow()
+  })
+})
+
+describe('shadow frames', () => {
+  const framed = (body: string) => {
+    const program = module(`${body}\ndeclare void @${PARK}()\n`)
+    const graph = new CallGraph(program)
+    const migratable = graph.reaching([PARK])
+    const isSite = siteTest(graph, migratable)
+    prepare(program, migratable, isSite)
+    const result = addShadowFrames(program, migratable, isSite, new Locations(program))
+    return { text: printModule(program), result, fn: functionsOf(program)[0]! }
+  }
+
+  it('stores what lives across a site once, and brings it back after each', () => {
+    const { text, result } = framed(`
+define i32 @f(i32 %n) {
+entry:
+  %x.reg2mem = alloca i32
+  store i32 5, ptr %x.reg2mem
+  call void @${PARK}()
+  %b = load i32, ptr %x.reg2mem
+  call void @${PARK}()
+  %c = load i32, ptr %x.reg2mem
+  ret i32 %c
+}`)
+    expect(result.sites.map(site => site.id)).toEqual([1, 2])
+    expect(text).toContain('= type { i64, i32, [0 x i128] }')
+    expect(text.match(/notail call void @__imago_park/g)).toHaveLength(2)
+    const frameStores = text.match(/store i32 %imago\.\d+, ptr %imago\.\d+/g) ?? []
+    expect(frameStores).toHaveLength(1)
+    expect(text.match(/stackmap\(i64 \d, i32 0\)/g)).toHaveLength(2)
+  })
+
+  it('leaves the shadow pointer alone on a path without sites', () => {
+    const { fn } = framed(`
+define i32 @f(i1 %c) {
+entry:
+  br i1 %c, label %short, label %long
+short:
+  ret i32 0
+long:
+  call void @${PARK}()
+  ret i32 1
+}`)
+    const short = fn.blocks.find(block => block.label === 'short')!
+    const after = fn.blocks.find(block => block.label.startsWith('imago.after'))!
+    expect(short.instructions.join()).not.toContain('@__imago_thread')
+    expect(after.instructions.join()).toContain('@__imago_thread')
+  })
+
+  it('keeps a local whose address is taken in the frame, aligned as it asks', () => {
+    const { text } = framed(`
+define void @f() {
+entry:
+  %a = alloca [3 x i8], align 64
+  call void @use(ptr %a)
+  call void @${PARK}()
+  ret void
+}
+declare void @use(ptr)`)
+    expect(text).toContain('[0 x i128], [3 x i8], [64 x i8]')
+    expect(text).toContain('@llvm.ptrmask.p0.i64(ptr')
+    expect(text).not.toMatch(/alloca \[3 x i8\]/)
+  })
+
+  it('refuses an array of variable length', () => {
+    expect(() =>
+      framed(`
+define void @f(i64 %n) {
+entry:
+  %a = alloca i8, i64 %n
+  call void @${PARK}()
+  ret void
+}`),
+    ).toThrow('variable length')
+  })
+})
