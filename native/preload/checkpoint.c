@@ -135,14 +135,14 @@ static void install(void) {
 /* Where a restored thread comes in: on its own stack, below its signal frame, with all signals blocked. */
 static void go_on(uint64_t frame, uint64_t leader) {
   struct resume_block *block = &imago_resume_block;
-  if (__atomic_sub_fetch(&block->threads_to_come, 1, __ATOMIC_ACQ_REL) == 0) futex_wake(&block->threads_to_come, false);
-  for (uint32_t left; (left = __atomic_load_n(&block->threads_to_come, __ATOMIC_ACQUIRE)) != 0;)
-    futex_wait(&block->threads_to_come, left, false, NANOSECONDS);
-  if (leader) {
-    call(munmap, block->restorer_start, block->restorer_size);
+  if (leader) { /* before any thread takes signals again */
     install();
     refresh_inherited_files();
   }
+  if (__atomic_sub_fetch(&block->threads_to_come, 1, __ATOMIC_ACQ_REL) == 0) futex_wake(&block->threads_to_come, false);
+  for (uint32_t left; (left = __atomic_load_n(&block->threads_to_come, __ATOMIC_ACQUIRE)) != 0;)
+    futex_wait(&block->threads_to_come, left, false, NANOSECONDS);
+  if (leader) call(munmap, block->restorer_start, block->restorer_size);
   arch_return_to_frame(frame);
 }
 

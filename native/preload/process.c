@@ -50,7 +50,9 @@ void note_pending(struct scratch *scratch, uint32_t tid) {
 static void note_interval_timers(struct scratch *scratch) {
   for (uint32_t which = 0; which < 3; which++) {
     int64_t value[4] = {0}; /* interval and remaining: seconds, microseconds */
-    if (failed(call(getitimer, which, value)) || (value[2] == 0 && value[3] == 0)) continue;
+    if (failed(call(getitimer, which, value))) continue;
+    if (value[2] == 0 && value[3] == 0) value[2] = value[0], value[3] = value[1]; /* expired now: the kernel re-arms it with its signal */
+    if (value[2] == 0 && value[3] == 0) continue;
     scratch->interval_timers[scratch->interval_timer_count++] = (struct note_interval_timer){
       .which = which,
       .remaining = value[2] * NANOSECONDS + value[3] * 1000,

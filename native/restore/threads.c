@@ -22,12 +22,26 @@ uint32_t new_tid(uint32_t old) {
   return old;
 }
 
+/* Robust mutexes that the thread holds name it by its id, which is another one now. Source: futex.rst, struct robust_list_head. */
+static void rename_owner(const struct note_thread *note, uint32_t tid) {
+  const uint64_t *head = (const uint64_t *)note->robust_head; /* next, offset of the futex word, pending */
+  if (head == 0 || tid == note->tid) return;
+  uint64_t entry = head[0] & ~1ul;
+  for (uint32_t i = 0; i < 1u << 20 && entry != 0 && entry != (uint64_t)head; i++) {
+    uint32_t *word = (uint32_t *)(entry + head[1]);
+    if ((word[0] & 0x3fffffff) == note->tid) word[0] = (word[0] & ~0x3fffffffu) | tid;
+    if (word[2] == note->tid) word[2] = tid; /* __owner of glibc's mutex */
+    entry = *(const uint64_t *)entry & ~1ul;
+  }
+}
+
 /* Runs in the thread itself. */
 static void give_back(struct seed *seed) {
   const struct note_thread *note = &seed->note;
   const uint32_t tid = call(gettid);
   arch_set_tls(note->tls, note->tls2);
   if (note->cached_tid != 0 && *(uint32_t *)note->cached_tid == note->tid) *(uint32_t *)note->cached_tid = tid;
+  rename_owner(note, tid);
   call(set_tid_address, note->clear_tid);
   call(set_robust_list, note->robust_head, note->robust_length);
   if (note->rseq_address != 0 && failed(call(rseq, note->rseq_address, note->rseq_length, 0, note->rseq_signature)))

@@ -93,9 +93,7 @@ int main(void) {
     const int result = pthread_mutex_lock(&robust);
     check(result == EOWNERDEAD || tids[3] != 0, "robust mutex: %d", result);
   }
-  pthread_t late;
-  check(pthread_create(&late, 0, work, (void *)(intptr_t)5) == 0, "a new thread");
-  threads[5] = late;
-  check(pthread_join(late, 0) == 0, "a new thread ends");
+  check(pthread_create(&threads[5], 0, work, (void *)(intptr_t)5) == 0, "a new thread");
+  check(pthread_join(threads[5], 0) == 0, "a new thread ends");
   return verdict();
 }

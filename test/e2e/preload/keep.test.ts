@@ -1,0 +1,58 @@
+import { spawnSync } from 'node:child_process'
+import fs from 'node:fs'
+import path from 'node:path'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { temporaryFolder } from '../../helpers/temporary-folder.js'
+import { compileKeep, Frozen } from './freezer.js'
+
+const programs = ['memory', 'registers', 'threads', 'signals', 'timers', 'files', 'pipes', 'process']
+
+/** Runs a self-checking program through `generations` lives; it says "ok" and ends with 0 when all is as it was. */
+async function live(name: string, generations: number, options: readonly string[], compiler = 'gcc') {
+  const folder = temporaryFolder()
+  const program = new Frozen(compileKeep(name, folder, compiler), ['first', 'second'], folder)
+  onTestFinished(() => program.abandon())
+  await program.until(() => program.has('ready'), 'readiness')
+  for (let generation = 0; generation < generations; generation++) {
+    await program.freeze()
+    await program.kill()
+    await program.restart(...options)
+  }
+  fs.writeFileSync(path.join(folder, 'go'), '')
+  const code = await program.end()
+  expect({ code, output: program.output() }).toEqual({
+    code: 0,
+    output: expect.stringMatching(/(^|\n)ok\n$/),
+  })
+}
+
+describe('what a restored program finds as it was', () => {
+  test.for(programs)('%s, after three lives', async (name, { skip }) => {
+    skip(process.arch !== 'x64' && name === 'registers', 'the registers are those of x86-64')
+    await live(name, 3, [])
+  })
+
+  test.for(programs)('%s, read eagerly', async name => {
+    await live(name, 1, ['--eager'])
+  })
+
+  test.for(
+    programs,
+  )('%s, on a kernel with another vDSO (its own, but taken for a foreign one)', async name => {
+    await live(name, 2, ['--foreign-vdso'])
+  })
+
+  test.for(programs.filter(name => name !== 'process'))('%s, with new thread ids', async name => {
+    await live(name, 2, ['--pid', 'new'])
+  })
+
+  test.for(programs)('%s, in a pid namespace of its own', async (name, { skip }) => {
+    skip(spawnSync('unshare', ['-Ur', 'true']).status !== 0, 'no user namespaces here')
+    await live(name, 1, ['--pid', 'namespace'])
+  })
+
+  test('a program linked with musl', async ({ skip }) => {
+    skip(spawnSync('musl-gcc', ['--version']).status !== 0, 'musl-gcc is not installed (musl-tools)')
+    for (const name of ['pipes', 'files', 'threads']) await live(name, 2, [], 'musl-gcc')
+  })
+})
