@@ -7,6 +7,7 @@
 import { generalRegisters, type PitChannel, segmentNames } from '../../model/machine.js'
 import { type CompoundRow, type Row, row, rows, type Table } from '../machine-table.js'
 import type { QemuFields } from './fields.js'
+import { hiddenFlags } from './hidden-flags.js'
 
 type Fields = QemuFields
 const PS = 1000n
@@ -409,6 +410,13 @@ export const qemuTable: Table<Fields> = [
     i => `cpu.general.${generalRegisters[i]}`,
   ),
   row('cpu/env.eip', 'cpu.rip'),
+  {
+    about: 'the mode that the translator keeps beside the registers',
+    read() {},
+    write(state, raw) {
+      raw.set('cpu/env.hflags', hiddenFlags(state, raw.integer('cpu/env.hflags')))
+    },
+  },
   row('cpu/env.eflags', 'cpu.rflags'),
   ...segments,
   row('cpu/env.gdt.base', 'cpu.gdtr.base'),
