@@ -153,6 +153,12 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./verbs/gem5-to-palacios.js'),
   },
   {
+    name: 'compare-run',
+    group: 'machine',
+    summary: 'step two machines and show where they begin to differ',
+    load: () => import('./verbs/compare-run.js'),
+  },
+  {
     name: 'formats',
     group: 'imago',
     summary: 'list the image formats and what works with each',

@@ -5,7 +5,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { openStream } from '../../formats/qemu/stream.js'
+import { openStream, type QemuStream } from '../../formats/qemu/stream.js'
 import { syncDirectory, temporaryName } from '../../lib/atomic-file.js'
 import { PeerError, UsageError } from '../../lib/errors.js'
 import { Emulator } from './emulator.js'
@@ -62,12 +62,12 @@ async function captureOnce(options: CaptureOptions): Promise<CaptureResult> {
       options.line.icount === undefined
         ? undefined
         : (await emulator.qmp.execute<{ icount: number }>('query-replay')).icount
-    const bytes = await save(emulator, options)
+    const { bytes, tscRate } = await save(emulator, options)
     const { qemu } = await emulator.qmp.execute<{ qemu: { major: number; minor: number; micro: number } }>(
       'query-version',
     )
     const version = `${qemu.major}.${qemu.minor}.${qemu.micro}`
-    writeRecord(options.output, options.line, { qemu: version })
+    writeRecord(options.output, options.line, { qemu: version, tscRate })
     return { path: path.resolve(options.output), bytes, instructions, qemu: version }
   } finally {
     await emulator.stop()
@@ -138,8 +138,11 @@ interface MigrationStatus {
   readonly ram?: { readonly transferred: number; readonly total: number; readonly remaining: number }
 }
 
-/** Lets QEMU write its stream; checks it; gives it its name. Returns its size. */
-async function save(emulator: Emulator, options: CaptureOptions): Promise<number> {
+/** Lets QEMU write its stream; checks it; gives it its name. */
+async function save(
+  emulator: Emulator,
+  options: CaptureOptions,
+): Promise<{ bytes: number; tscRate: number | undefined }> {
   const { qmp } = emulator
   const temporary = temporaryName(path.resolve(options.output))
   try {
@@ -161,9 +164,23 @@ async function save(emulator: Emulator, options: CaptureOptions): Promise<number
     fs.closeSync(fd)
     fs.renameSync(temporary, options.output)
     syncDirectory(path.dirname(path.resolve(options.output)))
-    return stream.source.size
+    return { bytes: stream.source.size, tscRate: tscRate(stream) }
   } catch (error) {
     fs.rmSync(temporary, { force: true })
     throw error
   }
+}
+
+/**
+ * Ticks of the guest's TSC a second. Without icount it is the host's, which both count from the start of the
+ * machine: its ticks and its nanoseconds since then stand in the stream.
+ */
+function tscRate(stream: QemuStream): number | undefined {
+  const timer = stream.device('timer')
+  if (timer === undefined) return undefined
+  if (timer.has('timer/icount.qemu_icount')) return 1_000_000_000
+  const nanoseconds = Number(timer.integer('cpu_clock_offset'))
+  return nanoseconds > 0
+    ? Math.round((Number(timer.integer('cpu_ticks_offset')) / nanoseconds) * 1e9)
+    : undefined
 }

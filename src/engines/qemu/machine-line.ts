@@ -70,8 +70,13 @@ export function recordPath(image: string): string {
   return `${image}.json`
 }
 
-export function writeRecord(image: string, line: MachineLine, notes: Readonly<Record<string, string>>): void {
-  fs.writeFileSync(recordPath(image), `${JSON.stringify({ schema: 1, ...line, notes }, undefined, 2)}\n`)
+/** @param facts what only the running machine could tell, such as the rate of its TSC. */
+export function writeRecord(
+  image: string,
+  line: MachineLine,
+  facts: { readonly qemu: string; readonly tscRate: number | undefined },
+): void {
+  fs.writeFileSync(recordPath(image), `${JSON.stringify({ schema: 1, ...line, ...facts }, undefined, 2)}\n`)
 }
 
 /** The record beside `image`, or undefined when there is none. @throws UnreadableError when it is not one of ours. */

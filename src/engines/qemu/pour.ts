@@ -45,7 +45,10 @@ export async function asStream(image: string, adjust: (line: MachineLine) => Mac
     const stream = path.join(temporary, 'stream')
     await makeTemplate(line, template)
     const losses = await qemu.write(read.image, stream, { options: { template } })
-    return { stream, line, losses, temporary }
+    // The record that goes with the new stream has a processor with all that the guest may have seen.
+    const written = openStream(stream)
+    written.source.close()
+    return { stream, line: adjust(lineFor(stream, written)), losses, temporary }
   } catch (error) {
     fs.rmSync(temporary, { recursive: true, force: true })
     throw error
