@@ -59,6 +59,10 @@ function makeQemuUser(into) {
   fs.rmSync(path.join(into, 'etc'), { recursive: true, force: true })
 }
 
+/** CRIU's image tool of a suite: plain Python, which runs on the host's python3 with python3-protobuf. */
+const makeCrit = suite => into =>
+  unpackDebian({ suite, architecture: 'amd64', packages: ['python3-pycriu'], closure: false }, into)
+
 /** Parts by name. Versions are read by src/lib/parts.ts from parts.json, so that both sides agree. */
 const versions = JSON.parse(fs.readFileSync(new URL('./parts.json', import.meta.url), 'utf8'))
 const make = (name, summary, fill) => [name, new Part(name, versions[name], summary, fill)]
@@ -67,12 +71,8 @@ export const parts = Object.fromEntries([
   make('criu', 'criu 4.1 of Debian trixie', makeCriu('trixie')),
   // 4.1 cannot dump TCP sockets on Linux 6.16 and later: SO_PASSCRED is refused there.
   make('criu-4.2', 'criu 4.2 of Debian forky', makeCriu('forky')),
-  make('crit', "CRIU's own image tool in Python, to compare with", into =>
-    unpackDebian(
-      { suite: 'trixie', architecture: 'amd64', packages: ['python3-pycriu'], closure: false },
-      into,
-    ),
-  ),
+  make('crit', "crit 4.1, CRIU's own image tool in Python, to compare with", makeCrit('trixie')),
+  make('crit-4.2', 'crit 4.2, which names the counts of page maps differently', makeCrit('forky')),
   make('qemu-user', 'qemu-aarch64, to run aarch64 programs without a machine', makeQemuUser),
   make('arm64-headers', 'kernel headers of aarch64', into =>
     unpackDebian(
@@ -109,6 +109,16 @@ export const goals = {
       'qemu-system-x86',
       ...['musl-tools', 'libunicorn2', 'busybox-static'],
     ],
-    parts: ['criu', 'criu-4.2', 'crit', 'arm64-machine', 'amd64-linux', 'clang19', 'musl', 'qemu-user'],
+    parts: [
+      'criu',
+      'criu-4.2',
+      'crit',
+      'crit-4.2',
+      'arm64-machine',
+      'amd64-linux',
+      'clang19',
+      'musl',
+      'qemu-user',
+    ],
   },
 }

@@ -28,7 +28,8 @@ export function encodeQuotedPrintable(bytes: Uint8Array): string {
     const last = i + 1 === bytes.length
     if (byte === LF) {
       // White space at the end of a line would get lost on the way.
-      if (/[ \t]$/.test(text)) text = text.slice(0, -1) + escaped(text.charCodeAt(text.length - 1))
+      const before = text.charCodeAt(text.length - 1)
+      if (before === SPACE || before === TAB) text = text.slice(0, -1) + escaped(before)
       text += '\n'
       line = 0
       i++

@@ -36,6 +36,7 @@ export const mappingProtection = flags({ PROT_READ: 0x1, PROT_WRITE: 0x2, PROT_E
 export const mappingFlags = flags({
   MAP_SHARED: 0x1,
   MAP_PRIVATE: 0x2,
+  MAP_DROPPABLE: 0x8,
   MAP_ANON: 0x20,
   MAP_GROWSDOWN: 0x100,
 })
@@ -58,6 +59,7 @@ export const VmaStatus = {
   VMA_AREA_AIORING: 1 << 13,
   VMA_AREA_MEMFD: 1 << 14,
   VMA_AREA_SHSTK: 1 << 15,
+  VMA_AREA_UPROBES: 1 << 17,
   VMA_UNSUPP: 0x8000_0000,
 } as const
 export const mappingStatus = flags(VmaStatus)
