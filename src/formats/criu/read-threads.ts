@@ -30,6 +30,9 @@ import {
 
 export type Core = MessageOf<typeof core_entry>
 
+/** `task_state` as criu writes it, which is not what its own tool calls it (see `schema/display.ts`). */
+export const TaskState = { alive: 1, zombie: 2, stopped: 3 } as const
+
 const SIGKILL = 9
 const SIGSTOP = 19
 /** Field 15 of `task_core_entry` holds the actions of signals 1 to 64 without SIGKILL and SIGSTOP, which have none. */

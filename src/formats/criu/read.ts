@@ -32,6 +32,7 @@ import {
   readProcessSignals,
   readSignalActions,
   readThread,
+  TaskState,
 } from './read-threads.js'
 import { lsmtype } from './schema/enums.js'
 import { fdinfo_entry, fs_entry } from './schema/files.js'
@@ -103,7 +104,12 @@ function readProcess(
 ): Process {
   const { pid } = entry
   const core = directory.message(`core-${pid}.img`, core_entry)
-  const state = core.tc?.task_state === 3 ? 'zombie' : core.tc?.task_state === 6 ? 'stopped' : 'alive'
+  const state =
+    core.tc?.task_state === TaskState.zombie
+      ? 'zombie'
+      : core.tc?.task_state === TaskState.stopped
+        ? 'stopped'
+        : 'alive'
   const common = {
     pid,
     parent: entry.ppid,

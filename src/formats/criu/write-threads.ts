@@ -5,7 +5,7 @@
  */
 import { limitNames } from '../../isa/linux.js'
 import type { IsaName, Process, Thread } from '../../model/process.js'
-import { type Core, signalsWithActions } from './read-threads.js'
+import { type Core, signalsWithActions, TaskState } from './read-threads.js'
 import { writeAarch64Registers, writeX86Registers } from './registers.js'
 import { core_entry_march } from './schema/enums.js'
 
@@ -15,7 +15,6 @@ type Credentials = NonNullable<ThreadCore['creds']>
 type Timers = NonNullable<TaskCore['timers']>
 
 const NANOSECONDS = 1_000_000_000n
-const taskStates = { alive: 1, zombie: 3, stopped: 6 } as const
 /** SS_DISABLE of sigaltstack(2). */
 const SS_DISABLE = 2
 const NO_LOGIN_UID = 0xffff_ffff
@@ -54,12 +53,8 @@ export function writeCore(
 
 function writeTask(process: Process, thread: Thread | undefined, base: TaskCore | undefined): TaskCore {
   return {
-    personality: 0,
-    flags: 0,
-    loginuid: NO_LOGIN_UID,
-    oom_score_adj: 0,
-    ...base,
-    task_state: taskStates[process.state],
+    ...(base ?? { personality: 0, flags: 0, loginuid: NO_LOGIN_UID, oom_score_adj: 0 }),
+    task_state: TaskState[process.state],
     exit_code: process.exitStatus ?? 0,
     blk_sigset: thread?.signalMask ?? base?.blk_sigset ?? 0n,
     comm: process.name,
@@ -134,9 +129,7 @@ function writeLimits({ limits }: Process): { cur: bigint; max: bigint }[] {
 function writeThreadCore(thread: Thread, process: Process, base: ThreadCore | undefined): ThreadCore {
   const { alternateStack: stack, robustList, rseq } = thread
   return {
-    sched_nice: 0,
-    sched_policy: 0,
-    ...base,
+    ...(base ?? { sched_nice: 0, sched_policy: 0 }),
     futex_rla: robustList?.head ?? 0n,
     futex_rla_len: robustList?.length ?? 0,
     ...(thread.tid !== process.pid || base?.blk_sigset !== undefined

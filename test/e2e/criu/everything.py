@@ -133,7 +133,7 @@ def tree():
         if os.fork() == 0:
             for _ in range(24):
                 if os.fork() == 0:
-                    signal.pause()
+                    os.execlp("sleep", "sleep", "1000")
             if i == 3 and os.fork() == 0:
                 os._exit(7)
             signal.pause()

@@ -96,6 +96,10 @@ export const sealFlags = flags({
   F_SEAL_FUTURE_WRITE: 0x10,
 })
 
+/**
+ * The words of CRIU's tool, kept for its scripts. They are wrong: a stopped task is dumped as 3, a zombie as 2
+ * (seen in dumps of 4.1 and 4.2); `read-threads.ts` has the truth.
+ */
 export const taskState = words({ 1: 'Alive', 3: 'Zombie', 6: 'Stopped' })
 export const socketFamily = words({ 1: 'UNIX', 2: 'INET', 10: 'INET6', 16: 'NETLINK', 17: 'PACKET' })
 export const socketType = words({ 1: 'STREAM', 2: 'DGRAM', 3: 'RAW', 5: 'SEQPACKET', 10: 'PACKET' })
