@@ -66,17 +66,20 @@ class Writer {
     this.#put(
       'pstree.img',
       'PSTREE',
-      processes.map(process => ({
-        type: pstree_entry,
-        message: {
-          ...base.find(entry => entry.pid === process.pid),
+      processes.map(process => {
+        const before = base.find(entry => entry.pid === process.pid)
+        const message = {
+          ...before,
           pid: process.pid,
           ppid: process.parent,
           pgid: process.processGroup,
           sid: process.session,
-          threads: process.threads.length > 0 ? process.threads.map(thread => thread.tid) : [process.pid],
-        },
-      })),
+          // The model has no threads of a zombie.
+          threads:
+            process.state === 'zombie' ? (before?.threads ?? []) : process.threads.map(thread => thread.tid),
+        }
+        return { type: pstree_entry, message }
+      }),
     )
     for (const process of processes) this.#process(process)
     this.#descriptors()
