@@ -96,6 +96,7 @@ const base = ['gcc', 'make', 'libc6-dev']
 export const goals = {
   base: { packages: base, parts: [] },
   demo: { packages: [...base, 'python3'], parts: [] },
+  'demo-machine': { packages: [...base, 'qemu-system-x86'], parts: ['amd64-linux'] },
   test: {
     packages: [
       ...base,
