@@ -1,6 +1,7 @@
 import { engines, type RestoreOptions } from '../../engines/engine.js'
 import { UsageError } from '../../lib/errors.js'
 import type { Command } from '../command.js'
+import { Progress } from '../progress.js'
 
 export const command: Command = {
   description:
@@ -45,13 +46,16 @@ export const command: Command = {
           expected: engines.map(engine => `${engine.name} (${engine.formats.join(', ')})`).join(', '),
         },
       )
+    const progress = new Progress('restore')
     const restored = await (await entry.load()).restore(image, {
       detach: options.detach === true,
       eager: options.eager === true,
       lazy: options.lazy === true,
       files: options.files as RestoreOptions['files'],
       pid: options.pid as RestoreOptions['pid'],
+      onProgress: (fraction, detail) => progress.update(fraction, detail),
     })
+    progress.done()
     for (const remark of restored.remarks) output.note(`note: ${remark}`)
     if (options.detach !== true) return await restored.wait()
     if (output.json) output.value({ pid: restored.pid, remarks: restored.remarks })

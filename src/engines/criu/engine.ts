@@ -51,6 +51,7 @@ export const engine: ProcessEngine = {
   formats: ['criu'],
 
   async checkpoint(pid: number, options: CheckpointOptions): Promise<CheckpointResult> {
+    refuse(options, ['force', 'compress', 'includeFiles'])
     const started = performance.now()
     const program = requireProgram()
     const source = sourceProcess(pid)
@@ -79,6 +80,18 @@ export const engine: ProcessEngine = {
   },
 
   async restore(image: string, options: RestoreOptions): Promise<RestoredProcess> {
+    refuse(options, ['lazy'])
+    if (options.files !== undefined && options.files !== 'keep')
+      throw new UsageError(
+        `criu restores files as they are: --files ${options.files} is for images of engine preload`,
+      )
+    if (options.pid === 'new' || options.pid === 'namespace')
+      throw new UsageError(
+        `criu gives a process its old id: --pid ${options.pid} is for images of engine preload`,
+        {
+          hint: 'unshare --pid --fork --mount-proc imago restore IMAGE gives it a namespace of its own',
+        },
+      )
     const program = requireProgram()
     const frozen = await readCriu(image)
     const root = frozen.processes[0]!
@@ -110,6 +123,13 @@ export const engine: ProcessEngine = {
     const remarks = await proveAlive(child, root.name)
     return { pid: root.pid, remarks, wait: () => child.wait() }
   },
+}
+
+/** What other engines offer and criu cannot do must not be ignored silently. */
+function refuse(options: CheckpointOptions | RestoreOptions, names: readonly string[]): void {
+  const given = names.find(name => (options as unknown as Record<string, unknown>)[name] === true)
+  if (given !== undefined)
+    throw new UsageError(`engine criu has no --${given === 'includeFiles' ? 'with-files' : given}`)
 }
 
 function sourceProcess(pid: number) {

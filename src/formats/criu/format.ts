@@ -15,5 +15,6 @@ export const criu: ProcessFormat = {
     return head.length === 4 && magics.includes(head.readUInt32LE(0))
   },
   write: async (image, target) => (await import('./write.js')).writeCriu(image, target),
+  verify: async folder => (await import('./verify.js')).verifyCriu(folder),
   read: async folder => (await import('./read.js')).readCriu(folder),
 }
