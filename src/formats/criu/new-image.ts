@@ -75,6 +75,21 @@ export function newImageRecords(image: ProcessImage, files: FilesToWrite): NewRe
         },
       ],
     ])
+    if (process.credentials === undefined || process.layout.brk === 0n)
+      losses.push({
+        kind: 'dropped',
+        subject: `process ${pid}`,
+        field: 'what a restore needs',
+        detail:
+          'the image does not say user and heap: CRIU tools can show the result, criu cannot restore it',
+      })
+    if (process.signalActions.size === 0)
+      losses.push({
+        kind: 'defaulted',
+        subject: `process ${pid}`,
+        field: 'signal actions',
+        detail: 'the image does not say: all are the default',
+      })
     if (process.credentials?.uid === 0)
       losses.push({
         kind: 'dropped',

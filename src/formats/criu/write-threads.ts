@@ -71,7 +71,8 @@ function writeTask(process: Process, thread: Thread | undefined, base: TaskCore 
 }
 
 function writeSignalActions(process: Process, base: TaskCore | undefined): TaskCore['sigactions'] {
-  if (process.signalActions.size === 0) return base?.sigactions ?? []
+  // Dumps before CRIU 2.0 have them elsewhere; without any, all are the default: criu wants every one.
+  if (process.signalActions.size === 0 && base !== undefined) return base.sigactions
   return signalsWithActions.map((signal, i) => {
     const action = process.signalActions.get(signal)
     return {

@@ -71,7 +71,8 @@ class Writer {
         const message = {
           ...before,
           pid: process.pid,
-          ppid: process.parent,
+          // CRIU's root has no parent, whoever started it.
+          ppid: processes.some(each => each.pid === process.parent) ? process.parent : 0,
           pgid: process.processGroup,
           sid: process.session,
           // The model has no threads of a zombie.
