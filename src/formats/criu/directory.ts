@@ -91,6 +91,12 @@ export class CriuDirectory {
   /** The image that this one builds on (incremental dumps), or undefined. */
   get parent(): CriuDirectory | undefined {
     if (!this.has('parent')) return undefined
-    return new CriuDirectory(path.resolve(this.path, 'parent'))
+    const link = path.join(this.path, 'parent')
+    try {
+      // The real place: names must not grow when links lead in a circle.
+      return new CriuDirectory(fs.realpathSync(link))
+    } catch (error) {
+      throw new UnreadableError('the parent image cannot be opened', { file: link, cause: error })
+    }
   }
 }

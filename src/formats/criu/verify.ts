@@ -11,12 +11,12 @@ import { PAGE_SIZE } from '../../model/memory.js'
 import { CriuDirectory } from './directory.js'
 import { encodeImageFile } from './image-file.js'
 import { PageMapCursor } from './page-map.js'
+import { TaskState } from './read-threads.js'
 import { fdinfo_entry, file_entry, fs_entry } from './schema/files.js'
 import { inventory_entry } from './schema/inventory.js'
 import { mm_entry } from './schema/memory.js'
 import { core_entry, pstree_entry, task_kobj_ids_entry } from './schema/tasks.js'
 
-const ZOMBIE = 3
 /** Raw files: no records to decode. */
 const rawNames =
   /^(?:pages-\d+|tmpfs-.*|tmpfs-dev-.*|ifaddr-\d+|route6?-\d+|rule-\d+|ip6?tables-\d+|nftables-\d+|.*\.tar\.gz)\.img$/
@@ -63,7 +63,7 @@ function* treeOf(directory: CriuDirectory): Generator<string> {
       if (!directory.has(`core-${tid}.img`))
         yield `core-${tid}.img is missing: thread ${tid} of process ${pid}`
     const core = directory.messages(`core-${pid}.img`, core_entry)[0]
-    if (core === undefined || core.tc?.task_state === ZOMBIE) continue
+    if (core === undefined || core.tc?.task_state === TaskState.zombie) continue
     for (const name of [`mm-${pid}.img`, `pagemap-${pid}.img`, `ids-${pid}.img`, `fs-${pid}.img`])
       if (!directory.has(name)) yield `${name} is missing`
     const mm = directory.messages(`mm-${pid}.img`, mm_entry)[0]
