@@ -55,3 +55,10 @@ function readText(path: string): string | undefined {
     return undefined
   }
 }
+
+/** Capabilities that this host can give a program, bit n for CAP number n; undefined when it is not of that ISA. */
+export function capabilitiesOfHost(isa: 'x86-64' | 'aarch64'): bigint | undefined {
+  if (process.arch !== (isa === 'x86-64' ? 'x64' : 'arm64')) return undefined
+  const line = /^CapBnd:\s*([0-9a-f]+)/m.exec(fs.readFileSync('/proc/self/status', 'utf8'))
+  return line === null ? undefined : BigInt(`0x${line[1]}`)
+}

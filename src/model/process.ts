@@ -204,6 +204,16 @@ export interface Credentials {
   readonly effectiveUid: number
   readonly effectiveGid: number
   readonly groups: readonly number[]
+  /** Capability sets, bit n for CAP number n; undefined when the image does not say. */
+  readonly capabilities?: Capabilities
+}
+
+export interface Capabilities {
+  readonly effective: bigint
+  readonly permitted: bigint
+  readonly inheritable: bigint
+  readonly bounding: bigint
+  readonly ambient: bigint
 }
 
 export interface FileDescriptor {

@@ -113,7 +113,8 @@ export class ProgramBinary {
       const type = view.getUint8(at + 4) & 15
       if (view.getUint16(at + 6, true) === 0 || (type > STT.FUNC && type !== STT.TLS)) continue
       const name = cString(text.subarray(view.getUint32(at, true)))
-      if (name === '') continue
+      // $x and $d are aarch64's marks of code and data, not names.
+      if (name === '' || name.startsWith('$')) continue
       const address = view.getBigUint64(at + 8, true)
       const known = this.#addresses.get(name)
       if (known === undefined) this.#addresses.set(name, [address])

@@ -14,6 +14,8 @@ export interface RetargetRequest {
   readonly to: IsaName
   /** Path of `PROG.imago.json`; undefined: beside the executable that the image names. */
   readonly program?: string | undefined
+  /** Capabilities that the target host can give; undefined: all. */
+  readonly capabilities?: bigint | undefined
 }
 
 /**
@@ -38,7 +40,13 @@ export async function retargetImage(
   const source = ProgramBinary.open(program, image.isa)
   const targetBinary = ProgramBinary.open(program, request.to)
   try {
-    const { image: result, summary } = retarget({ image, program, source, target: targetBinary })
+    const { image: result, summary } = retarget({
+      image,
+      program,
+      source,
+      target: targetBinary,
+      capabilities: request.capabilities,
+    })
     const losses = await formatNamed(read.format.name).write!(result as never, target, { options: {} })
     return { ...summary, target, losses }
   } finally {

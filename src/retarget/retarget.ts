@@ -16,7 +16,15 @@ import { translateOpenFlags } from '../isa/isa.js'
 import { alignDownBig, alignUpBig } from '../lib/bytes.js'
 import { LossError, UnreadableError, UsageError } from '../lib/errors.js'
 import { type Address, extentEnd, Memory, PAGE_SIZE_BIG } from '../model/memory.js'
-import type { IsaName, Mapping, Process, ProcessImage, SignalAction, Thread } from '../model/process.js'
+import type {
+  Credentials,
+  IsaName,
+  Mapping,
+  Process,
+  ProcessImage,
+  SignalAction,
+  Thread,
+} from '../model/process.js'
 import { type ProgramDescription, runtimeSymbols } from '../toolchain/program.js'
 import { translateVector, translateVectorInMemory } from './auxiliary-vector.js'
 import {
@@ -45,6 +53,8 @@ export interface RetargetInput {
   readonly program: ProgramDescription
   readonly source: ProgramBinary
   readonly target: ProgramBinary
+  /** Capabilities that the target host can give, bit n for CAP number n; undefined: all. */
+  readonly capabilities?: bigint | undefined
 }
 
 export interface RetargetResult {
@@ -148,6 +158,7 @@ function retargetProcess(process: Process, input: RetargetInput) {
     mappings,
     memory,
     layout,
+    credentials: maskCapabilities(process.credentials, input.capabilities),
     signalActions: new Map(
       [...process.signalActions].map(([signal, action]) => [signal, translateAction(action, source, target)]),
     ),
@@ -282,6 +293,25 @@ function translateAction(action: SignalAction, source: ProgramBinary, target: Pr
     return name === undefined || target.functionAt(address) === name ? address : target.address(name)
   }
   return { ...action, handler: translate(action.handler), restorer: translate(action.restorer) }
+}
+
+/** A host that lacks a capability cannot give it back, and refuses the whole process. */
+function maskCapabilities(
+  credentials: Credentials | undefined,
+  mask: bigint | undefined,
+): Credentials | undefined {
+  const sets = credentials?.capabilities
+  if (credentials === undefined || sets === undefined || mask === undefined) return credentials
+  return {
+    ...credentials,
+    capabilities: {
+      effective: sets.effective & mask,
+      permitted: sets.permitted & mask,
+      inheritable: sets.inheritable & mask,
+      bounding: sets.bounding & mask,
+      ambient: sets.ambient & mask,
+    },
+  }
 }
 
 /** Only the stack can move: whatever else lies beyond the target's address space is pointed to. */

@@ -16,7 +16,8 @@
  * **The runtime** (names in `runtimeSymbols`), same addresses in both binaries:
  * - `thread` is thread-local, `{ u64 shadow pointer, u64 shadow base, u64 parked, u64 reserved }`; `parked` is 1 while the
  *   thread waits in the runtime with its shadow frames complete.
- * - `request` is the word that polls test; `parkedCount` counts parked threads. Both are 0 in a thread that goes on.
+ * - `request` is the word that polls test; `parkedCount` counts parked threads, `threadCount` all of them. The first two are 0
+ *   in a program that goes on.
  * - `leave` is code: what the outermost function returns to. It takes the result from rax or x0 and ends the thread
  *   (or, for main, the program).
  * - `identity` is 32 bytes in bss that the start-up fills with the description's `identity`: it goes into every image, and tells
@@ -40,6 +41,7 @@ export const runtimeSymbols = {
   thread: '__imago_thread',
   request: '__imago_request',
   parkedCount: '__imago_parked',
+  threadCount: '__imago_threads',
   leave: '__imago_leave',
   identity: '__imago_identity',
 } as const

@@ -9,3 +9,10 @@ export function temporaryFolder(): string {
   onTestFinished(() => fs.rmSync(folder, { recursive: true, force: true }))
   return folder
 }
+
+/** A fresh folder that stays until this test process ends, for what several tests share. */
+export function sharedFolder(): string {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-test-'))
+  process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }))
+  return folder
+}

@@ -9,6 +9,11 @@ export const command: Command = {
     { flags: '-t, --to <isa>', summary: 'the ISA to go on with', choices: ['x86-64', 'aarch64'] },
     { flags: '-o, --output <path>', summary: 'where the new image goes; it appears whole or not at all' },
     {
+      flags: '--capabilities <mask>',
+      summary:
+        'what the target host can give, as CapBnd in its /proc/self/status (default: of this host when it is of that ISA)',
+    },
+    {
       flags: '--program <file>',
       summary: 'PROG.imago.json, when it is not beside the executable that the image names',
     },
@@ -22,8 +27,20 @@ export const command: Command = {
     const { to, output: target, program } = options as Record<string, string | undefined>
     if (to === undefined) throw new UsageError('no ISA', { hint: '--to aarch64 or --to x86-64' })
     if (target === undefined) throw new UsageError('no place for the new image', { hint: '-o PATH' })
+    const given = (options as Record<string, string | undefined>).capabilities
+    if (given !== undefined && !/^(0x)?[0-9a-f]{1,16}$/i.test(given))
+      throw new UsageError('no mask of capabilities', { found: given, expected: 'hexadecimal digits' })
+    const { capabilitiesOfHost } = await import('../../engines/live-process.js')
+    const capabilities =
+      given === undefined ? capabilitiesOfHost(to as IsaName) : BigInt(`0x${given.replace(/^0x/i, '')}`)
     const { retargetImage } = await import('../../retarget/retarget-image.js')
-    const result = await retargetImage({ source: args.image!, target, to: to as IsaName, program })
+    const result = await retargetImage({
+      source: args.image!,
+      target,
+      to: to as IsaName,
+      program,
+      capabilities,
+    })
     if (output.json) return output.value(result)
     output.line(`${result.target} written: ${result.from} → ${result.to}`)
     for (const { tid, functions } of result.threads)

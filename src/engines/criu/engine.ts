@@ -27,6 +27,7 @@ import type {
   RestoreOptions,
 } from '../engine.js'
 import { anonymousPages, liveProcess, processTree, residentPages } from '../live-process.js'
+import { parkAtMigrationPoint, releaseIfParked } from '../migration-point.js'
 import { RestoredChild } from './child.js'
 import { explain } from './failures.js'
 import { type CriuProgram, requireProgram, runCriu } from './program.js'
@@ -59,6 +60,8 @@ export const engine: ProcessEngine = {
     const interruption = noteInterruption()
     let frozen: readonly number[] = []
     let pauseMs: number | undefined
+    // A program that can change its ISA is frozen where it can.
+    const parked = await parkAtMigrationPoint(pid)
     try {
       await writeDirectoryAtomically(target, async directory => {
         const before = stoppedBelow(pid)
@@ -70,12 +73,14 @@ export const engine: ProcessEngine = {
       })
     } catch (error) {
       for (const each of frozen) signal(each, 'SIGCONT')
+      parked?.release()
       throw error
     } finally {
       interruption.end()
     }
     // The image is whole and under its name: from here on the source is no longer needed.
     if (options.stop) await endTree(target)
+    else parked?.release()
     return { path: target, bytes: bytesOnDisk(target), pauseMs, totalMs: performance.now() - started }
   },
 
@@ -121,6 +126,7 @@ export const engine: ProcessEngine = {
     }
     const child = new RestoredChild(root.pid)
     const remarks = await proveAlive(child, root.name)
+    releaseIfParked(root.pid)
     return { pid: root.pid, remarks, wait: () => child.wait() }
   },
 }

@@ -159,6 +159,18 @@ export function readCredentials(directory: CriuDirectory, pid: number, core: Cor
       effectiveUid: creds.euid,
       effectiveGid: creds.egid,
       groups: creds.groups,
+      capabilities: {
+        effective: capabilitySet(creds.cap_eff),
+        permitted: capabilitySet(creds.cap_prm),
+        inheritable: capabilitySet(creds.cap_inh),
+        bounding: capabilitySet(creds.cap_bnd),
+        ambient: capabilitySet(creds.cap_amb),
+      },
     }
   )
+}
+
+/** CRIU keeps a set as words of 32 bits, the lowest first. */
+function capabilitySet(words: readonly number[]): bigint {
+  return words.reduce((set, word, i) => set | (BigInt(word >>> 0) << BigInt(32 * i)), 0n)
 }

@@ -160,7 +160,7 @@ function writeThreadCore(thread: Thread, process: Process, base: ThreadCore | un
 }
 
 function writeCredentials(
-  { uid, gid, effectiveUid, effectiveGid, groups }: NonNullable<Process['credentials']>,
+  { uid, gid, effectiveUid, effectiveGid, groups, capabilities }: NonNullable<Process['credentials']>,
   base: Credentials | undefined,
 ): Credentials {
   const none = [0, 0]
@@ -181,5 +181,17 @@ function writeCredentials(
     euid: effectiveUid,
     egid: effectiveGid,
     groups,
+    ...(capabilities && {
+      cap_eff: capabilityWords(capabilities.effective, base?.cap_eff),
+      cap_prm: capabilityWords(capabilities.permitted, base?.cap_prm),
+      cap_inh: capabilityWords(capabilities.inheritable, base?.cap_inh),
+      cap_bnd: capabilityWords(capabilities.bounding, base?.cap_bnd),
+      cap_amb: capabilityWords(capabilities.ambient, base?.cap_amb),
+    }),
   }
+}
+
+/** As many words as the record had, two in a new one. */
+function capabilityWords(set: bigint, before: readonly number[] | undefined): number[] {
+  return Array.from({ length: before?.length ?? 2 }, (_, i) => Number((set >> BigInt(32 * i)) & 0xffff_ffffn))
 }

@@ -1,0 +1,97 @@
+/**
+ * Stopping a live program of `imago cc` where it can change its ISA. The runtime does the work (native/runtime/park.c): SIGUSR2 makes
+ * every thread wait at its next migration point, and a word in memory counts those that do. Read and written through
+ * /proc/PID/mem, at the addresses of the symbols of /proc/PID/exe.
+ */
+import fs from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ElfFile } from '../lib/elf.js'
+import { HostError } from '../lib/errors.js'
+import { runtimeSymbols } from '../toolchain/program.js'
+
+export interface ParkedProgram {
+  /** Lets it go on. */
+  release(): void
+}
+
+interface Runtime {
+  readonly request: bigint
+  readonly parkedCount: bigint
+  readonly threadCount: bigint
+}
+
+/**
+ * Waits until all threads of `pid` stand at migration points. Undefined for a program that imago cc did not compile, and
+ * nothing happens to it.
+ * @throws HostError when they do not within `limit` milliseconds; the program then goes on.
+ */
+export async function parkAtMigrationPoint(pid: number, limit = 30_000): Promise<ParkedProgram | undefined> {
+  const runtime = runtimeOf(pid)
+  if (runtime === undefined) return undefined
+  const parked: ParkedProgram = { release: () => release(pid, runtime) }
+  process.kill(pid, 'SIGUSR2')
+  for (const end = performance.now() + limit; ; await sleep(2)) {
+    const [request, waiting, threads] = [runtime.request, runtime.parkedCount, runtime.threadCount].map(
+      address => readWord(pid, address),
+    ) as [bigint, bigint, bigint]
+    if (request !== 0n && waiting >= threads) return parked
+    if (performance.now() < end) continue
+    parked.release()
+    throw new HostError(`process ${pid} did not come to a migration point`, {
+      found: `${waiting} of ${threads} threads are at one`,
+      hint: 'a thread that sleeps in a system call or waits for a lock is at none; see docs/retarget.md',
+    })
+  }
+}
+
+/** After a restore of an image that was parked: on the same ISA the threads still wait there. */
+export function releaseIfParked(pid: number): void {
+  const runtime = runtimeOf(pid)
+  if (runtime !== undefined && readWord(pid, runtime.request) !== 0n) release(pid, runtime)
+}
+
+function runtimeOf(pid: number): Runtime | undefined {
+  let elf: ElfFile
+  try {
+    elf = ElfFile.open(`/proc/${pid}/exe`)
+  } catch {
+    return undefined
+  }
+  try {
+    const [request, parkedCount, threadCount] = [
+      runtimeSymbols.request,
+      runtimeSymbols.parkedCount,
+      runtimeSymbols.threadCount,
+    ].map(name => elf.symbols.named(name)?.address)
+    if (request === undefined || parkedCount === undefined || threadCount === undefined) return undefined
+    return { request, parkedCount, threadCount }
+  } finally {
+    elf.close()
+  }
+}
+
+/** The waiting threads sleep on the word; a stop and a start make the kernel look at it again. */
+function release(pid: number, { request }: Runtime): void {
+  const fd = fs.openSync(`/proc/${pid}/mem`, 'r+')
+  try {
+    fs.writeSync(fd, new Uint8Array(8), 0, 8, Number(request))
+  } finally {
+    fs.closeSync(fd)
+  }
+  process.kill(pid, 'SIGSTOP')
+  process.kill(pid, 'SIGCONT')
+}
+
+function readWord(pid: number, address: bigint): bigint {
+  const word = Buffer.alloc(8)
+  let fd: number | undefined
+  try {
+    fd = fs.openSync(`/proc/${pid}/mem`, 'r')
+    if (fs.readSync(fd, word, 0, 8, address) === 8) return word.readBigUInt64LE()
+  } catch (error) {
+    if (!['ESRCH', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
+  } finally {
+    if (fd !== undefined) fs.closeSync(fd)
+  }
+  throw new HostError(`process ${pid} ended on the way to a migration point`)
+}
