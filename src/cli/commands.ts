@@ -153,6 +153,12 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./verbs/gem5-to-palacios.js'),
   },
   {
+    name: 'qemu show',
+    group: 'machine',
+    summary: 'print every field of every device of a QEMU stream',
+    load: () => import('./verbs/qemu-show.js'),
+  },
+  {
     name: 'compare-run',
     group: 'machine',
     summary: 'step two machines and show where they begin to differ',

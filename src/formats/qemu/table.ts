@@ -390,8 +390,10 @@ const awake: CompoundRow<Fields> = {
   about: 'the machine runs when it is loaded; no patch of a BIOS that this RAM does not hold',
   read() {},
   write(_, raw) {
-    if (raw.has('globalstate/runstate')) {
-      const name = new Uint8Array(100)
+    // 100 bytes in QEMU 7.2, 32 and a gap in 10.
+    const runstate = raw.get('globalstate/runstate')
+    if (runstate instanceof Uint8Array) {
+      const name = new Uint8Array(runstate.length)
       name.set(Buffer.from('running'))
       raw.set('globalstate/runstate', name)
       raw.set('globalstate/size', 8n)
