@@ -28,6 +28,25 @@ export function processTree(root: number): number[] {
   return tree
 }
 
+/**
+ * Processes whose group or session has one of these ids: as long as there is one, a zombie even, no new process can
+ * get the id, although /proc does not show it.
+ */
+export function membersOfGroups(ids: ReadonlySet<number>): Array<{ pid: number; group: number }> {
+  const found: Array<{ pid: number; group: number }> = []
+  for (const name of fs.readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue
+    // After the name in parentheses: state, parent, group, session.
+    const fields =
+      readText(`/proc/${name}/stat`)
+        ?.replace(/^.*\) /s, '')
+        .split(' ') ?? []
+    const group = [Number(fields[2]), Number(fields[3])].find(id => ids.has(id))
+    if (group !== undefined) found.push({ pid: Number(name), group })
+  }
+  return found
+}
+
 /** Thread ids of a process; none when it is gone. */
 export function threadsOf(pid: number): number[] {
   try {

@@ -26,7 +26,7 @@ import type {
   RestoredProcess,
   RestoreOptions,
 } from '../engine.js'
-import { anonymousPages, liveProcess, processTree, residentPages } from '../live-process.js'
+import { anonymousPages, liveProcess, membersOfGroups, processTree, residentPages } from '../live-process.js'
 import { parkAtMigrationPoint, releaseIfParked } from '../migration-point.js'
 import { RestoredChild } from './child.js'
 import { explain } from './failures.js'
@@ -245,23 +245,34 @@ function signal(pid: number, name: NodeJS.Signals): void {
 
 /** Zombies get a moment to be waited for. @throws HostError when an id of the image is taken. */
 async function idsAreFree(image: ProcessImage): Promise<void> {
-  const ids = image.processes.flatMap(({ pid, threads }) => [pid, ...threads.map(thread => thread.tid)])
-  for (const id of new Set(ids))
-    for (let i = 0; ; i++) {
-      const taken = liveProcess(id)
-      if (taken === undefined) break
-      if (taken.state === 'Z' && i < 100) {
-        await sleep(100)
-        continue
-      }
-      const zombie = taken.state === 'Z'
-      throw new HostError(`process id ${id} is taken on this host`, {
-        found: `${taken.name}${zombie ? ', a zombie that its parent has not waited for' : ''}`,
-        hint: zombie
-          ? 'end its parent'
-          : `end it (kill ${id}), or restore in another pid namespace (unshare --pid --fork --mount-proc)`,
-      })
+  const ids = new Set(
+    image.processes.flatMap(({ pid, threads }) => [pid, ...threads.map(thread => thread.tid)]),
+  )
+  const holders = () => [
+    ...[...ids].filter(id => liveProcess(id) !== undefined).map(id => ({ pid: id, group: id })),
+    ...membersOfGroups(ids),
+  ]
+  for (let i = 0; ; i++) {
+    const [holder] = holders().sort((a, b) => Number(isZombie(a.pid)) - Number(isZombie(b.pid)))
+    if (holder === undefined) return
+    const zombie = isZombie(holder.pid)
+    if (zombie && i < 100) {
+      await sleep(100)
+      continue
     }
+    const { pid, group } = holder
+    const name = liveProcess(pid)?.name ?? '?'
+    throw new HostError(`process id ${group} is taken on this host`, {
+      found: `${pid === group ? name : `process ${pid} (${name}) is in its group or session`}${zombie ? ', a zombie that its parent has not waited for' : ''}`,
+      hint: zombie
+        ? 'end its parent'
+        : `end it (kill ${pid}), or restore in another pid namespace (unshare --pid --fork --mount-proc)`,
+    })
+  }
+}
+
+function isZombie(pid: number): boolean {
+  return liveProcess(pid)?.state === 'Z'
 }
 
 /**

@@ -91,8 +91,20 @@ describe('CRIU images and cores', () => {
     ok(['convert', image, '--to', 'criu', '-o', dump])
     ok(['verify', dump])
     const before = lines().length
-    const restored = spawn(path.join(packageRoot, 'imago'), ['restore', dump], { stdio: 'ignore' })
-    const end = new Promise(resolve => restored.once('exit', resolve))
+    const restored = spawn(path.join(packageRoot, 'imago'), ['restore', dump], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
+    let said = ''
+    restored.stderr!.on('data', piece => {
+      said += piece
+    })
+    let ended = false
+    const end = new Promise(resolve =>
+      restored.once('exit', code => {
+        ended = true
+        resolve(code)
+      }),
+    )
     onTestFinished(() => {
       try {
         process.kill(Number(pid), 'SIGKILL')
@@ -100,7 +112,8 @@ describe('CRIU images and cores', () => {
         // It has ended.
       }
     })
-    await until(() => lines().length > before + 3, 'the program counts on')
+    await until(() => lines().length > before + 3 || ended, 'the program counts on')
+    expect(said).toBe('')
     fs.writeFileSync(path.join(folder, 'stop'), '')
     expect(await end).toBe(5)
     expect(lines()).toEqual(lines().map((_, i) => String(i)))
