@@ -1,0 +1,78 @@
+#!/usr/bin/env node
+/**
+ * What migration points cost while nobody migrates: programs compiled by `imago cc -O2` beside the same compiled by the
+ * same clang with plain -O2 and linked with the same musl, run in turns. Medians of user time.
+ *
+ *   npm run bench -- cc-overhead [--runs 5] [NAME…]
+ */
+import { spawnSync } from 'node:child_process'
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { columns, durationText } from '../dist/cli/output.js'
+import { packageRoot } from '../dist/lib/parts.js'
+import { Tools, targets } from '../dist/toolchain/tools.js'
+
+const words = process.argv.slice(2)
+const runsAt = words.indexOf('--runs')
+const runs = runsAt < 0 ? 5 : Number(words.splice(runsAt, 2)[1])
+
+/** Workload, its arguments, and what is asked of it. */
+const programs = [
+  ['cross/fib-tree', ['35', '400000'], 1.25],
+  ['cross/interpreter', ['200000', '20'], 2],
+  ['npb/is', ['W', '5'], 1.05],
+  ['npb/ep', ['W'], 1.05],
+  ['npb/cg', ['W'], 1.05],
+  ['npb/mg', ['W'], 1.05],
+  ['npb/ft', ['W'], 1.05],
+].filter(([name]) => words.length === 0 || words.some(word => name.includes(word)))
+
+const tools = new Tools()
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-bench-'))
+
+async function compilePlain(source, output) {
+  const musl = tools.libraries('x86-64')
+  await tools.run('clang', [
+    ...['-O2', '-ffp-contract=off', '-fno-pic', '-fno-stack-protector'],
+    `--target=${targets['x86-64'].triple}`,
+    ...tools.headerOptions('x86-64', []),
+    ...['-c', source, '-o', `${output}.o`],
+  ])
+  await tools.run('ld.lld', [
+    ...['-static', '-o', output, path.join(musl, 'crt1.o'), path.join(musl, 'crti.o'), `${output}.o`],
+    ...['--start-group', path.join(musl, 'libc.a'), tools.libgcc('x86-64'), '--end-group'],
+    path.join(musl, 'crtn.o'),
+  ])
+}
+
+/** User time in milliseconds, of the program alone. */
+function userTime(program, args) {
+  const script = 'import resource,subprocess,sys; subprocess.run(sys.argv[1:],stdout=subprocess.DEVNULL,check=True); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime)'
+  const result = spawnSync('python3', ['-c', script, program, ...args], { encoding: 'utf8' })
+  if (result.status !== 0) throw new Error(`${program} ${args.join(' ')}: ${result.stderr}`)
+  return Number(result.stdout) * 1000
+}
+
+const median = values => values.sort((a, b) => a - b)[values.length >> 1]
+
+const rows = [['program', 'clang -O2', 'imago cc', 'ratio', 'asked']]
+try {
+  for (const [name, args, asked] of programs) {
+    const source = path.join(packageRoot, 'workloads', `${name}.c`)
+    const [plain, ours] = [path.join(folder, 'plain'), path.join(folder, 'ours')]
+    await compilePlain(source, plain)
+    const made = spawnSync(path.join(packageRoot, 'imago'), ['cc', '-O2', source, '-o', ours], { encoding: 'utf8' })
+    if (made.status !== 0) throw new Error(made.stderr)
+    const times = { plain: [], ours: [] }
+    for (let i = 0; i < runs; i++) {
+      times.plain.push(userTime(plain, args))
+      times.ours.push(userTime(`${ours}_x86-64`, args))
+    }
+    const [a, b] = [median(times.plain), median(times.ours)]
+    rows.push([`${path.basename(name)} ${args.join(' ')}`, durationText(a), durationText(b), (b / a).toFixed(2), `${asked}`])
+  }
+} finally {
+  fs.rmSync(folder, { recursive: true, force: true })
+}
+console.log(columns(rows, { right: [1, 2, 3, 4] }))
