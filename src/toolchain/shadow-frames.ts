@@ -20,6 +20,7 @@
 import { LossError } from '../lib/errors.js'
 import { Flow } from './flow.js'
 import { type Block, functionsOf, type IrFunction, type Locations, type Module, replaceLocals } from './ir.js'
+import { LOWER, planLowering, RAISE } from './lowering.js'
 import { isCold } from './polls.js'
 
 /** First word of the thread-local record of the runtime: the shadow pointer. */
@@ -99,11 +100,9 @@ interface SiteState {
   readonly live: readonly string[]
   /** Slots the frame holds already. */
   readonly inFrame: ReadonlySet<string>
-  readonly lowered: Lowered
+  /** The shadow pointer is at this function's frame already. */
+  readonly lowered: boolean
 }
-
-/** Whether the shadow pointer is at this function's frame: on every path, on some, on none. */
-type Lowered = 'yes' | 'perhaps' | 'no'
 
 const SLOT_NAME = /\.reg2mem\d*"?$/
 
@@ -118,9 +117,8 @@ class Frame {
   readonly #fields = new Map<string, number>()
   readonly #type: string
   readonly #eager = new Set<string>()
-  readonly #lowerAtEntry: boolean
-  #sites = new Map<string, SiteState>()
-  #loweredAt = new Map<string, Lowered>()
+  readonly #sites: ReadonlyMap<string, SiteState>
+  readonly #loweredAt: ReadonlyMap<string, boolean>
   /** The frame's address is computed at the entry; otherwise at the sites. */
   readonly #baseAtEntry: boolean
   #names = 0
@@ -131,22 +129,13 @@ class Frame {
     this.#isSite = isSite
     this.#type = `%imago.frame.${index}`
     this.#collectAllocas(locations)
+    this.#loweredAt = planLowering(fn, isSite)
     this.#flow = new Flow(fn)
     this.#frequency = this.#flow.frequencies(isCold)
     const live = this.#liveAtSites()
-    let sites = this.#statesAtSites(live)
-    const hot = [...sites].filter(([key]) => !isCold(key))
-    this.#lowerAtEntry =
-      hot.reduce((sum, [key, state]) => sum + (state.lowered === 'yes' ? 0 : this.#frequency.get(key)!), 0) >
-      4
-    this.#chooseEager(sites)
-    sites = this.#statesAtSites(live)
-    this.#sites = sites
-    this.#baseAtEntry =
-      this.#lowerAtEntry ||
-      this.#locals.size > 0 ||
-      this.#eager.size > 0 ||
-      [...sites.values()].some(site => site.lowered === 'perhaps')
+    this.#sites = this.#statesAtSites(live)
+    this.#chooseEager()
+    this.#baseAtEntry = this.#locals.size > 0 || this.#eager.size > 0
     this.declaration = `${this.#type} = type { ${this.#layOut(live).join(', ')} }`
   }
 
@@ -224,24 +213,18 @@ class Frame {
       (a, b) => a.size === b.size && [...a].every(each => b.has(each)),
       walkFrame,
     )
-    this.#loweredAt = this.#flow.forward<Lowered>(
-      this.#lowerAtEntry ? 'yes' : 'no',
-      (a, b) => (a === b ? a : 'perhaps'),
-      (a, b) => a === b,
-      (label, at) => (live.has(label) && !(isCold(label) && at === 'no') ? 'yes' : at),
-    )
     const result = new Map<string, SiteState>()
     for (const [label, slots] of live)
       walkFrame(label, held.get(label) ?? new Set(), inFrame =>
-        result.set(label, { live: slots, inFrame, lowered: this.#loweredAt.get(label) ?? 'no' }),
+        result.set(label, { live: slots, inFrame, lowered: this.#loweredAt.get(label)! }),
       )
     return result
   }
 
   /** Slots whose definitions run less often than the sites that would have to store them. */
-  #chooseEager(sites: ReadonlyMap<string, SiteState>): void {
+  #chooseEager(): void {
     const atSites = new Map<string, number>()
-    for (const [label, site] of sites)
+    for (const [label, site] of this.#sites)
       for (const slot of site.live)
         if (!site.inFrame.has(slot)) atSites.set(slot, (atSites.get(slot) ?? 0) + this.#frequency.get(label)!)
     const atDefinitions = new Map<string, number>()
@@ -290,7 +273,15 @@ class Frame {
           this.#site(block, instruction, nextSite(instruction), out)
           continue
         }
-        if (/^\s+ret\b/.test(instruction) && this.#loweredAtEnd(block) !== 'no') this.#raise(out)
+        if (original === LOWER) {
+          this.#lower(out)
+          continue
+        }
+        if (original === RAISE) {
+          this.#raise(out)
+          continue
+        }
+        if (/^\s+ret\b/.test(instruction) && this.#loweredAtEnd(block)) this.#raise(out)
         out.push(instruction)
         const access = this.#access(instruction)
         if (access?.kind === 'store' && this.#eager.has(access.slot))
@@ -302,16 +293,13 @@ class Frame {
       block.instructions.sort((a, b) => Number(/ = alloca /.test(b)) - Number(/ = alloca /.test(a)))
   }
 
-  #loweredAtEnd(block: Block): Lowered {
-    return this.#sites.has(block.label) && !isCold(block.label)
-      ? 'yes'
-      : (this.#loweredAt.get(block.label) ?? 'no')
+  #loweredAtEnd(block: Block): boolean {
+    return (this.#sites.has(block.label) && !isCold(block.label)) || this.#loweredAt.get(block.label)!
   }
 
   #entry(): string[] {
     const out = ['  %imago.base = alloca ptr']
     if (this.#baseAtEntry) this.#computeBase(out)
-    if (this.#lowerAtEntry) this.#lower(out)
     return out
   }
 
@@ -326,6 +314,7 @@ class Frame {
   }
 
   #lower(out: string[]): void {
+    if (!this.#baseAtEntry) this.#computeBase(out)
     const base = this.#fresh()
     out.push(`  ${base} = load ptr, ptr %imago.base`, `  store ptr ${base}, ptr ${POINTER}`)
   }
@@ -382,8 +371,7 @@ class Frame {
 
   #site(block: Block, instruction: string, id: number, out: string[]): void {
     const site = this.#sites.get(block.label)!
-    if (!this.#baseAtEntry && site.lowered === 'no') this.#computeBase(out)
-    if (site.lowered !== 'yes') this.#lower(out)
+    if (!site.lowered) this.#lower(out)
     out.push(`  store i64 ${id}, ptr ${this.#fieldAt(0, out)}`)
     for (const slot of site.live) {
       if (this.#eager.has(slot) || site.inFrame.has(slot)) continue
@@ -407,7 +395,7 @@ class Frame {
         `  store ${type} ${value}, ptr ${slot}`,
       )
     }
-    if (isCold(block.label) && site.lowered === 'no') this.#raise(out)
+    if (isCold(block.label) && !site.lowered) this.#raise(out)
   }
 }
 

@@ -29,7 +29,12 @@ export async function transform(tools: Tools, linked: string, policy: PollPolicy
       /^source_filename.*\n/m,
       '',
     )
-  const module = parseModule(neutralize(await opt('function(loop(loop-reduce)),function(instnamer)', linked)).replace(/@main(?=\()/g, `@${MAIN}`))
+  const module = parseModule(
+    neutralize(await opt('function(loop(loop-reduce)),function(instnamer)', linked)).replace(
+      /@main(?=\()/g,
+      `@${MAIN}`,
+    ),
+  )
   const locations = new Locations(module)
   renameLibraryCalls(module)
   lowerVariadics(module)
