@@ -48,7 +48,8 @@ async function compilePlain(source, output) {
 
 /** User time in milliseconds, of the program alone. */
 function userTime(program, args) {
-  const script = 'import resource,subprocess,sys; subprocess.run(sys.argv[1:],stdout=subprocess.DEVNULL,check=True); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime)'
+  const script =
+    'import resource,subprocess,sys; subprocess.run(sys.argv[1:],stdout=subprocess.DEVNULL,check=True); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime)'
   const result = spawnSync('python3', ['-c', script, program, ...args], { encoding: 'utf8' })
   if (result.status !== 0) throw new Error(`${program} ${args.join(' ')}: ${result.stderr}`)
   return Number(result.stdout) * 1000
@@ -62,7 +63,9 @@ try {
     const source = path.join(packageRoot, 'workloads', `${name}.c`)
     const [plain, ours] = [path.join(folder, 'plain'), path.join(folder, 'ours')]
     await compilePlain(source, plain)
-    const made = spawnSync(path.join(packageRoot, 'imago'), ['cc', '-O2', source, '-o', ours], { encoding: 'utf8' })
+    const made = spawnSync(path.join(packageRoot, 'imago'), ['cc', '-O2', source, '-o', ours], {
+      encoding: 'utf8',
+    })
     if (made.status !== 0) throw new Error(made.stderr)
     const times = { plain: [], ours: [] }
     for (let i = 0; i < runs; i++) {
@@ -70,7 +73,13 @@ try {
       times.ours.push(userTime(`${ours}_x86-64`, args))
     }
     const [a, b] = [median(times.plain), median(times.ours)]
-    rows.push([`${path.basename(name)} ${args.join(' ')}`, durationText(a), durationText(b), (b / a).toFixed(2), `${asked}`])
+    rows.push([
+      `${path.basename(name)} ${args.join(' ')}`,
+      durationText(a),
+      durationText(b),
+      (b / a).toFixed(2),
+      `${asked}`,
+    ])
   }
 } finally {
   fs.rmSync(folder, { recursive: true, force: true })
