@@ -17,7 +17,7 @@ import { gem5Features, missingFeatures } from './cpu-features.js'
 import { Gem5Fields } from './fields.js'
 import { readRam, writeRam } from './ram.js'
 import { restoreScript } from './restore-script.js'
-import { type Gem5Timing, gem5Table } from './table.js'
+import { type Gem5Timing, gem5Modes, gem5Table } from './table.js'
 
 /** The section that imago adds, and gem5 skips: what the configuration must say so that time runs right. */
 const OWN_SECTION = 'imago'
@@ -215,7 +215,15 @@ export function writeState(
   const tick = fields.get('globals.curTick') as bigint
   settle(fields, tick)
   const after = readTable(gem5Table, new TimedFields(text, fields.timing))
-  return { fields, losses: lossesBetween(moved, after) }
+  return { fields, losses: [...unsupportedTimer(state), ...lossesBetween(moved, after)] }
+}
+
+/** A kernel without an APIC lives on one-shot interrupts of the PIT, and gem5 ends with a panic at the next one. */
+function unsupportedTimer({ devices }: MachineState): Loss[] {
+  const channel = devices.pit?.channels[0]
+  if (channel?.remaining === undefined || gem5Modes.has(channel.mode)) return []
+  const detail = `gem5 panics when the guest programs PIT mode ${channel.mode} again; boot a kernel that finds its APIC`
+  return [{ kind: 'dropped', subject: 'PIT', field: 'one-shot interrupts', detail }]
 }
 
 /** What must not be taken over from a skeleton: TLB entries, power states in the future, sleeping threads, pin levels. */

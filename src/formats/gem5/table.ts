@@ -381,7 +381,7 @@ const pitChannel = (n: number): CompoundRow<Fields> => ({
   },
 })
 /** Others make gem5 panic when they are programmed. */
-const gem5Modes = new Set([0, 2, 3])
+export const gem5Modes: ReadonlySet<number> = new Set([0, 2, 3])
 
 function pitOf(devices: MachineState['devices']): PitChannel[] {
   devices.pit ??= {
