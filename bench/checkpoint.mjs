@@ -94,10 +94,11 @@ const engines = {
 }
 const criuCommand = await findCriu()
 
+/** The command words of a criu that works here, or undefined. */
 async function findCriu() {
+  const { requireProgram } = await import(path.join(root, 'dist/engines/criu/program.js'))
   try {
-    const { criuCommand } = await import(path.join(root, 'dist/engines/criu/locate.js'))
-    return criuCommand()
+    return requireProgram().command
   } catch {
     return undefined
   }

@@ -34,10 +34,9 @@ describe('an image', () => {
       ['-batch', '-nx', binary, image, '-ex', 'thread apply all backtrace', '-ex', 'print total'],
       { encoding: 'utf8' },
     )
-    expect(
-      gdb.stdout.match(/in worker \(argument=/g)?.length,
-      gdb.stdout + gdb.stderr,
-    ).toBeGreaterThanOrEqual(4)
+    expect(gdb.stdout.match(/\bworker \(argument=/g)?.length, gdb.stdout + gdb.stderr).toBeGreaterThanOrEqual(
+      4,
+    )
     expect(gdb.stdout).toMatch(/in main \(argc=/)
     expect(gdb.stdout).toMatch(/\$1 = \d+/)
   })
