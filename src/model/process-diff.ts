@@ -110,9 +110,13 @@ function sameVector(a: Thread['registers']['vector'], b: Thread['registers']['ve
   if (a === undefined || b === undefined || a.isa !== b.isa) return a === b
   if (a.isa === 'aarch64')
     return b.isa === 'aarch64' && a.fpsr === b.fpsr && a.fpcr === b.fpcr && a.v.every((v, i) => v === b.v[i])
-  if (b.isa !== 'x86-64' || Buffer.compare(a.fxsave, b.fxsave) !== 0) return false
+  if (b.isa !== 'x86-64' || Buffer.compare(a.fxsave.subarray(0, 464), b.fxsave.subarray(0, 464)) !== 0)
+    return false
+  // A component that is not in use is in its initial state, whatever bytes an image holds of it.
+  const used = (state: typeof a, number: number) =>
+    (state.inUse >> BigInt(number)) & 1n ? state.components.get(number) : undefined
   return [...new Set([...a.components.keys(), ...b.components.keys()])].every(number =>
-    Buffer.from(a.components.get(number) ?? []).equals(b.components.get(number) ?? new Uint8Array()),
+    Buffer.from(used(a, number) ?? []).equals(used(b, number) ?? new Uint8Array()),
   )
 }
 
@@ -167,10 +171,12 @@ function fileTexts(process: Process, image: ProcessImage): Map<string, string> {
 
 function signalTexts(process: Process): Map<string, string> {
   return new Map(
-    [...process.signalActions].map(([signal, action]) => [
-      String(signal),
-      `handler 0x${action.handler.toString(16)}, flags 0x${action.flags.toString(16)}, mask 0x${action.mask.toString(16)}`,
-    ]),
+    [...process.signalActions]
+      .filter(([, action]) => action.handler !== 0n)
+      .map(([signal, action]) => [
+        String(signal),
+        `handler 0x${action.handler.toString(16)}, flags 0x${action.flags.toString(16)}, mask 0x${action.mask.toString(16)}`,
+      ]),
   )
 }
 

@@ -233,7 +233,9 @@ export function readXsave(descriptor: Uint8Array): X86VectorState {
   for (const { component, offset, size } of xsaveComponents)
     if ((inUse >> BigInt(component)) & 1n && offset + size <= descriptor.length)
       components.set(component, descriptor.subarray(offset, offset + size))
-  return { isa: 'x86-64', fxsave: descriptor.subarray(0, 512), inUse, components }
+  // Bytes 464–511 are software's (XCR0 for gdb), no state of the thread.
+  const fxsave = Uint8Array.from(descriptor.subarray(0, 512)).fill(0, XCR0_OFFSET)
+  return { isa: 'x86-64', fxsave, inUse, components }
 }
 
 export function writeXsave(state: X86VectorState): Uint8Array {
@@ -246,7 +248,7 @@ export function writeXsave(state: X86VectorState): Uint8Array {
     if (offset + size > bytes.length) continue
     supported |= 1n << BigInt(component)
     const content = state.components.get(component)
-    if (content === undefined) continue
+    if (content === undefined || !((state.inUse >> BigInt(component)) & 1n)) continue
     inUse |= 1n << BigInt(component)
     bytes.set(content, offset)
   }
