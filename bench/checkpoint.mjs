@@ -74,7 +74,8 @@ const engines = {
   imago: {
     start: words => [imago, 'run', '--', ...words],
     checkpoint: pid => [imago, 'checkpoint', String(pid), '-o', image],
-    restore: () => [restorer, image],
+    // Lazily at every size; by default the restorer first checks all of an image of up to 64 MiB.
+    restore: () => [restorer, '--no-verify', image],
   },
   criu: {
     start: words => words,

@@ -212,7 +212,9 @@ void verify_content(void) {
       const long data = call(lseek, image.fd, mapping.content_offset + at, 3 /* SEEK_DATA */);
       if (data == -6 /* ENXIO */ || (data > 0 && (uint64_t)data >= mapping.content_offset + mapping.content_size)) break;
       if (data > 0) at = ((uint64_t)data - mapping.content_offset) / PAGE * PAGE;
-      const uint64_t size = mapping.content_size - at < CHUNK ? mapping.content_size - at : CHUNK;
+      const long hole = call(lseek, image.fd, mapping.content_offset + at, 4 /* SEEK_HOLE */);
+      uint64_t size = mapping.content_size - at < CHUNK ? mapping.content_size - at : CHUNK;
+      if (hole > 0 && (uint64_t)hole - mapping.content_offset - at < size) size = round_up((uint64_t)hole - mapping.content_offset - at, PAGE);
       read_image(chunk, size, mapping.content_offset + at);
       for (uint64_t k = 0; k < size; k += PAGE)
         if (!is_zero_page((const uint64_t *)(chunk + k))) checksum = crc32(checksum, chunk + k, PAGE);
