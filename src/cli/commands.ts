@@ -105,6 +105,18 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./verbs/vm-restore.js'),
   },
   {
+    name: 'vm serve',
+    group: 'machine',
+    summary: 'wait for a micro-VM from another host and let it go on here',
+    load: () => import('./verbs/vm-serve.js'),
+  },
+  {
+    name: 'vm send',
+    group: 'machine',
+    summary: 'send a micro-VM to another host, at rest or live',
+    load: () => import('./verbs/vm-send.js'),
+  },
+  {
     name: 'vm capture',
     group: 'machine',
     summary: 'boot a machine in QEMU and save it at a chosen moment',

@@ -33,3 +33,19 @@ export function environmentOf(given: readonly string[] = []): string[] {
     if (!/^[^=]+=/.test(item)) throw new UsageError(`'${item}' is no variable`, { expected: 'NAME=VALUE' })
   return ['PATH=/bin:/usr/bin', 'HOME=/', `TERM=${process.env.TERM ?? 'dumb'}`, ...given]
 }
+
+/** @throws UsageError */
+export function portOf(text: string): number {
+  const port = Number(text)
+  if (!/^\d+$/.test(text) || port > 65535)
+    throw new UsageError(`'${text}' is no port`, { expected: '0 to 65535' })
+  return port
+}
+
+/** `host:4040`, `[::1]:4040`. @throws UsageError */
+export function hostAndPort(text: string): { host: string; port: number } {
+  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(text)
+  if (match === null)
+    throw new UsageError(`'${text}' is no address`, { expected: 'HOST:PORT, such as 127.0.0.1:4040' })
+  return { host: (match[1] ?? match[2])!, port: portOf(match[3]!) }
+}

@@ -9,5 +9,6 @@ import { microvm } from './microvm/format.js'
 import { palacios } from './palacios/format.js'
 import { qemu } from './qemu/format.js'
 import type { Format } from './registry.js'
+import { scratchvm } from './scratchvm/format.js'
 
-export const table: readonly Format[] = [core, microvm, qemu, criu, gem5, gem5Se, palacios]
+export const table: readonly Format[] = [core, microvm, qemu, criu, gem5, gem5Se, palacios, scratchvm]

@@ -15,6 +15,7 @@ import koffi from 'koffi'
 import { exceptionsWithErrorCode, MSR, R, REGS_SIZE, SREGS_OFFSET, SREGS_SIZE } from '../../isa/x86-64-kvm.js'
 import { hex } from '../../lib/bytes.js'
 import { HostError, ImagoError } from '../../lib/errors.js'
+import { PAGE_SIZE } from '../../model/memory.js'
 import {
   type CpuExit,
   type CpuState,
@@ -334,4 +335,16 @@ export function setMemoryRegion(
   region.writeBigUInt64LE(memory.base, 24)
   if (ioctl(vmFd, KVM.SET_USER_MEMORY_REGION, koffi.address(region)) < 0)
     throw new HostError(`KVM_SET_USER_MEMORY_REGION failed: errno ${koffi.errno()}`)
+}
+
+/** The pages of slot 0 that the guest wrote since the last call, a bit a page. */
+export function readDirtyLog(vmFd: number, totalSize: number): Uint32Array {
+  // The kernel counts in u64 words.
+  const bitmap = new Uint32Array(Math.ceil(totalSize / PAGE_SIZE / 64) * 2)
+  const bytes = Buffer.from(bitmap.buffer)
+  const request = Buffer.alloc(16) // slot u32, padding, address of the bitmap
+  request.writeBigUInt64LE(koffi.address(bytes), 8)
+  if (ioctl(vmFd, KVM.GET_DIRTY_LOG, koffi.address(request)) < 0)
+    throw new HostError(`KVM_GET_DIRTY_LOG failed: errno ${koffi.errno()}`)
+  return bitmap.subarray(0, Math.ceil(totalSize / PAGE_SIZE / 32))
 }

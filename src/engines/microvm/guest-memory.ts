@@ -44,8 +44,8 @@ export class GuestMemory {
   readonly mappings: MappingTable
   /** Called after mappings of a range changed. */
   onChange: MappingListener | undefined
-  /** While memory is followed (live send): one bit a page that the monitor itself wrote. */
-  dirty: Uint8Array | undefined
+  /** One bit a page that the monitor itself wrote, shared with the main thread; noted while its first word is not 0. */
+  dirty: Int32Array | undefined
   readonly #tables: Uint32Array
 
   private constructor(layout: Layout, base: bigint, mappings: readonly Mapping[]) {
@@ -135,10 +135,12 @@ export class GuestMemory {
     this.view.setBigUint64(this.writable(address, 8), value, true)
   }
 
+  /** KVM's own log holds what the guest writes; this adds what the monitor writes on its behalf. */
   noteDirty(start: number, end: number): void {
-    if (this.dirty === undefined) return
+    const { dirty } = this
+    if (dirty === undefined || dirty[0] === 0) return
     for (let page = Math.floor(start / PAGE_SIZE); page * PAGE_SIZE < end; page++)
-      this.dirty[page >>> 3]! |= 1 << (page & 7)
+      Atomics.or(dirty, 1 + (page >>> 5), 1 << (page & 31))
   }
 
   // ---- mappings ------------------------------------------------------------------------------

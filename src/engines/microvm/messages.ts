@@ -53,21 +53,25 @@ export type Ended =
 export type Request =
   | { readonly command: 'run' }
   | { readonly command: 'save'; readonly path: string; readonly withFiles: boolean }
-  | { readonly command: 'header'; readonly withFiles: boolean }
-  | { readonly command: 'follow'; readonly on: boolean }
-  | { readonly command: 'dirty' }
+  | { readonly command: 'describe'; readonly withFiles: boolean }
   | { readonly command: 'release' }
 
 export type Reply =
-  | { readonly kind: 'ready'; readonly stop: StopHandle; readonly memory: MemoryHandle }
+  | {
+      readonly kind: 'ready'
+      readonly stop: StopHandle
+      readonly memory: MemoryHandle
+      readonly dirty: Int32Array
+    }
   | { readonly kind: 'ended'; readonly ended: Ended; readonly report: Report }
   | { readonly kind: 'saved'; readonly memoryBytes: number; readonly totalBytes: number }
   | {
-      readonly kind: 'header'
+      readonly kind: 'described'
+      /** A header of the format microvm without extents. */
       readonly header: Uint8Array
+      /** Contents of files and pipes, by index of the file. */
       readonly contents: ReadonlyMap<number, Uint8Array>
     }
-  | { readonly kind: 'pages'; readonly bitmap: Uint8Array }
   | { readonly kind: 'done' }
   | {
       readonly kind: 'failed'

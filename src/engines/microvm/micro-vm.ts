@@ -40,6 +40,7 @@ export class MicroVm {
   readonly #shared: Int32Array
   readonly #wakeFd: number
   readonly #stop: StopHandle
+  readonly #dirty: Int32Array
   readonly #pid = process.pid
   #running: Promise<{ ended: Ended; report: Report }> | undefined
 
@@ -56,6 +57,7 @@ export class MicroVm {
     this.#wakeFd = wakeFd
     this.#stop = ready.stop
     this.memory = ready.memory
+    this.#dirty = ready.dirty
   }
 
   /** Makes the guest; it does not run yet. @throws what the worker met: UsageError, UnreadableError, HostError, … */
@@ -118,6 +120,43 @@ export class MicroVm {
   /** Writes an image of a guest that stands still. */
   async save(path: string, withFiles = false): Promise<{ memoryBytes: number; totalBytes: number }> {
     return this.#ask({ command: 'save', path, withFiles }, 'saved')
+  }
+
+  /** Everything but memory, of a guest that stands still: a header without extents, and contents of files and pipes. */
+  async describe(
+    withFiles: boolean,
+  ): Promise<{ header: Uint8Array; contents: ReadonlyMap<number, Uint8Array> }> {
+    return this.#ask({ command: 'describe', withFiles }, 'described')
+  }
+
+  /** Guest physical memory as it is now, whether the guest runs or not. */
+  viewMemory(): Buffer {
+    return viewOf(this.memory.base, this.memory.totalSize)
+  }
+
+  /** Begins or ends to note which pages change. @throws HostError for an engine that cannot. */
+  async follow(on: boolean): Promise<void> {
+    if (this.#stop.engine !== 'kvm')
+      throw new errors.HostError('only KVM notes which pages a running guest writes', {
+        hint: 'send it without --live',
+      })
+    const { setMemoryRegion } = await import('../kvm/cpu.js')
+    this.#dirty.fill(0)
+    this.#dirty[0] = on ? 1 : 0
+    setMemoryRegion(this.#stop.vmFd, { base: this.memory.base, layout: this.memory }, on)
+  }
+
+  /** The pages that changed since the last call, by guest and monitor; the log begins anew. */
+  async changedPages(): Promise<number[]> {
+    if (this.#stop.engine !== 'kvm') return []
+    const { readDirtyLog } = await import('../kvm/cpu.js')
+    const log = readDirtyLog(this.#stop.vmFd, this.memory.totalSize)
+    const pages: number[] = []
+    for (let word = 0; word < log.length; word++) {
+      let bits = log[word]! | Atomics.exchange(this.#dirty, 1 + word, 0)
+      for (let bit = 0; bits !== 0; bit++, bits >>>= 1) if ((bits & 1) !== 0) pages.push(word * 32 + bit)
+    }
+    return pages
   }
 
   /** Gives everything back to the host. */

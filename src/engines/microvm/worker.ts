@@ -3,8 +3,10 @@
  * stopped through the shared word, the eventfd and the CPU's stop handle.
  */
 import { parentPort, workerData } from 'node:worker_threads'
+import { encodeHeader } from '../../formats/microvm/record.js'
 import { exceptionNames } from '../../isa/x86-64-kvm.js'
 import { ImagoError } from '../../lib/errors.js'
+import { PAGE_SIZE } from '../../model/memory.js'
 import { initialState } from './cpu.js'
 import { engineNamed } from './engines.js'
 import { type Guest, newProcess } from './guest.js'
@@ -15,7 +17,7 @@ import type { Ended, Reply, Request, WorkerSetup } from './messages.js'
 import { faultReport, hostSide, Monitor, type Outcome, STOP_WORD } from './monitor.js'
 import { OpenFiles } from './open-files.js'
 import { restoreGuest } from './restore.js'
-import { saveGuest } from './save.js'
+import { describeGuest, saveGuest } from './save.js'
 
 const setup = workerData as WorkerSetup
 const shared = new Int32Array(setup.shared)
@@ -61,13 +63,16 @@ function serve(guest: Guest, monitor: Monitor, request: Request): Reply {
       const now = BigInt(Date.now()) * 1_000_000n
       return { kind: 'saved', ...saveGuest(guest, request.path, { withFiles: request.withFiles, now }) }
     }
+    case 'describe': {
+      const now = BigInt(Date.now()) * 1_000_000n
+      const { record, contents } = describeGuest(guest, { withFiles: request.withFiles, now })
+      return { kind: 'described', header: encodeHeader(record), contents }
+    }
     case 'release':
       guest.files.release()
       guest.cpu.release()
       guest.memory.release()
       return { kind: 'done' }
-    default:
-      throw new ImagoError(`unknown request ${request.command}`)
   }
 }
 
@@ -95,10 +100,13 @@ try {
     if (request.command === 'release') port.close()
   })
   const { base, layout, memorySize } = guest.memory
+  const dirty = new Int32Array(new SharedArrayBuffer(4 + Math.ceil(layout.totalSize / PAGE_SIZE / 32) * 4))
+  guest.memory.dirty = dirty
   reply({
     kind: 'ready',
     stop: guest.cpu.stopHandle,
     memory: { base, totalSize: layout.totalSize, memorySize },
+    dirty,
   })
 } catch (error) {
   reply(failure(error))

@@ -121,6 +121,8 @@ export interface ExtentRecord {
 }
 
 export interface MicroVmRecord {
+  /** H is at least this: a receiver chooses where memory lies before it knows the sections. */
+  leastHeader?: number
   memoryBytes: bigint
   usableBytes: bigint
   cpu: CpuRecord
@@ -329,7 +331,7 @@ export function encodeHeader(record: MicroVmRecord): Uint8Array {
     at = alignUp(at + bytes.length, 8)
     return place
   })
-  const header = new Uint8Array(alignUp(at, PAGE))
+  const header = new Uint8Array(alignUp(Math.max(at, record.leastHeader ?? 0), PAGE))
   const w = new ByteWriter(FIXED + sections.length * ENTRY)
   w.put(MAGIC).u32(VERSION).u32(sections.length).u64(BigInt(header.length))
   w.u64(record.memoryBytes).u64(record.usableBytes).zeros(DIGEST)
@@ -425,6 +427,8 @@ export function decodeHeader(header: Uint8Array, file?: string): MicroVmRecord {
   for (const [name, kind] of Object.entries(SECTION))
     if (!seen.has(kind)) throw new UnreadableError(`the section '${name}' is missing`, { file })
   checkMeaning(record, file)
+  // What is longer than its sections need must stay so for the same bytes to come out.
+  if (encodeHeader(record).length < header.length) record.leastHeader = header.length
   return record
 }
 

@@ -1,0 +1,82 @@
+import path from 'node:path'
+import { UsageError } from '../../lib/errors.js'
+import type { Command } from '../command.js'
+import { environmentOf, hostAndPort, memorySize, milliseconds } from '../vm-options.js'
+import { sessionOptions } from './vm-run.js'
+
+export const command: Command = {
+  description:
+    'Sends a saved machine, or with --run a program that is started here: at system call 400, at SIGUSR2, or after --after. The source gives its guest up only when the target has it, whole and ready; when the target fails, the guest goes on here. With --live memory goes ahead while the guest runs.',
+  arguments: [
+    { name: 'image-or-target', summary: 'a microvm image; with --run already HOST:PORT' },
+    {
+      name: 'rest',
+      summary: 'HOST:PORT; with --run the arguments of the program',
+      optional: true,
+      variadic: true,
+    },
+  ],
+  options: [
+    { flags: '--run <program>', summary: 'start this program and send it' },
+    { flags: '--live', summary: 'send memory in rounds while the guest runs (KVM; with --run)' },
+    { flags: '--after <time>', summary: 'with --run: send after this time (--live: 0)' },
+    { flags: '--compress', summary: 'compress pages with zstd' },
+    { flags: '--key <file>', summary: "shared key (default: the user's own, ~/.config/imago/key)" },
+    { flags: '--memory <size>', summary: 'memory of the guest, with --run', default: '64M' },
+    {
+      flags: '--env <name=value>',
+      summary: 'a variable of its environment; may be repeated',
+      repeatable: true,
+    },
+    { flags: '--retries <number>', summary: 'how often to try while nobody listens (default: for ever)' },
+    ...sessionOptions,
+  ],
+  examples: [
+    ['imago vm send prog.vm 127.0.0.1:4040', 'send a saved machine'],
+    [
+      'imago vm send --run ./prog --live 127.0.0.1:4040',
+      'send a running one, standing still for milliseconds',
+    ],
+  ],
+  passThrough: true,
+  async run({ args, options, output }) {
+    const { sendRestingImage, sendRunning } = await import('../vm-departure.js')
+    const program = options.run as string | undefined
+    const [target, words] =
+      program === undefined ? [args.rest[0], args.rest.slice(1)] : [args.imageOrTarget, args.rest]
+    if (target === undefined || (program === undefined && words.length > 0))
+      throw new UsageError('where to?', { expected: 'imago vm send IMAGE HOST:PORT' })
+    const common = {
+      ...hostAndPort(target),
+      key: options.key as string | undefined,
+      compress: options.compress === true,
+      retries: options.retries === undefined ? undefined : Number(options.retries),
+    }
+    if (program === undefined) {
+      if (options.live === true)
+        throw new UsageError('--live needs a running guest', { hint: 'add --run PROGRAM' })
+      return sendRestingImage(path.resolve(args.imageOrTarget!), common, output)
+    }
+    return sendRunning(
+      {
+        file: program,
+        argv: [program, ...words],
+        environment: environmentOf(options.env as readonly string[] | undefined),
+        memorySize: memorySize(options.memory as string),
+        rootFolder: path.resolve((options.root as string | undefined) ?? '.'),
+      },
+      {
+        ...common,
+        engine: options.engine as 'kvm' | 'unicorn' | undefined,
+        live: options.live === true,
+        afterMs: milliseconds(options.after) ?? (options.live === true ? 0 : undefined),
+        image: path.resolve((options.output as string | undefined) ?? `${path.basename(program)}.vm`),
+        withFiles: options.withFiles === true,
+        readOnly: options.readOnly === true,
+        trace: options.trace === true,
+        timeoutMs: milliseconds(options.timeout),
+      },
+      output,
+    )
+  },
+}

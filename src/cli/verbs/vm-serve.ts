@@ -1,0 +1,105 @@
+import path from 'node:path'
+import { UsageError } from '../../lib/errors.js'
+import type { Command } from '../command.js'
+import { milliseconds, portOf } from '../vm-options.js'
+import { sessionOptions } from './vm-run.js'
+
+export const command: Command = {
+  description:
+    'Waits for one machine, lets it run here when its source has given it up, and ends with its exit code. Whoever sends must have the same key. Images that arrive are kept in the store until their guest has ended; a guest never starts twice.',
+  options: [
+    { flags: '--port <number>', summary: 'TCP port', default: '4040' },
+    { flags: '--host <address>', summary: 'address to listen on', default: '127.0.0.1' },
+    { flags: '--key <file>', summary: "shared key (default: the user's own, ~/.config/imago/key)" },
+    { flags: '--store <folder>', summary: 'where images arrive', default: '.imago-store' },
+    {
+      flags: '--files <policy>',
+      summary: 'what to do when an open file is not as it was',
+      choices: ['refuse', 'reopen', 'restore-content'],
+      default: 'refuse',
+    },
+    ...sessionOptions,
+  ],
+  examples: [['imago vm serve --port 4040', 'take a guest from this host']],
+  async run({ options, output }) {
+    const { listen, readKey } = await import('../../migrate/channel.js')
+    const { FrameStream } = await import('../../migrate/frames.js')
+    const { Receiver } = await import('../../migrate/receive-machine.js')
+    const { MicroVm } = await import('../../engines/microvm/micro-vm.js')
+    const { chooseEngine } = await import('../../engines/microvm/engines.js')
+    const { printBlock, runSession } = await import('../vm-session.js')
+    const key = readKey(options.key as string | undefined)
+    const store = path.resolve(options.store as string)
+    const timeoutMs = milliseconds(options.timeout)
+    const receiver = new Receiver(store, image =>
+      MicroVm.start({
+        engine: chooseEngine(options.engine as 'kvm' | 'unicorn' | undefined),
+        readOnly: options.readOnly === true,
+        trace: options.trace === true,
+        start: {
+          kind: 'image',
+          path: image,
+          rootFolder: path.resolve((options.root as string | undefined) ?? '.'),
+          files: options.files as 'refuse' | 'reopen' | 'restore-content',
+          ignoreCpu: false,
+        },
+      }),
+    )
+    type Arrival = NonNullable<Awaited<ReturnType<typeof receiver.serve>>>
+    let arrived: (arrival: Arrival) => void
+    const arrival = new Promise<Arrival>(resolve => {
+      arrived = resolve
+    })
+    const sockets = new Set<{ destroy(): void }>()
+    const server = await listen(key, options.host as string, portOf(options.port as string), socket => {
+      sockets.add(socket)
+      socket.on('close', () => sockets.delete(socket))
+      const stream = new FrameStream(socket)
+      receiver
+        .serve(stream)
+        .then(guest => {
+          if (guest !== undefined) arrived(guest)
+          stream.close()
+        })
+        .catch((error: Error) => {
+          output.note(`imago: a machine did not arrive: ${error.message}`)
+          stream.destroy()
+        })
+    })
+    const address = server.address()
+    if (address === null || typeof address === 'string') throw new UsageError('no port')
+    output.note(`Waiting for VM image on port ${address.port}...`)
+    const interrupt = new AbortController()
+    const onInterrupt = () => interrupt.abort()
+    process.once('SIGINT', onInterrupt)
+    process.once('SIGTERM', onInterrupt)
+    const first = await Promise.race([
+      arrival,
+      new Promise<undefined>(resolve => interrupt.signal.addEventListener('abort', () => resolve(undefined))),
+    ])
+    process.off('SIGINT', onInterrupt)
+    process.off('SIGTERM', onInterrupt)
+    try {
+      if (first === undefined) return 130
+      output.note(`Received ${first.bytes} bytes`)
+      await printBlock(first.image, output)
+      const code = await runSession(
+        first.guest,
+        {
+          image: path.resolve((options.output as string | undefined) ?? 'received.vm'),
+          keepRunning: options.keepRunning === true,
+          withFiles: options.withFiles === true,
+          timeoutMs,
+        },
+        output,
+      )
+      await first.guest.release()
+      receiver.forget(first.id)
+      return code
+    } finally {
+      server.close()
+      for (const socket of sockets) socket.destroy()
+      await receiver.close()
+    }
+  },
+}

@@ -1,0 +1,97 @@
+/**
+ * Giving a machine away, cuts and all: transfers, decides, and after the decision asks until it is answered. The
+ * states are drawn in receive-machine.ts. When this throws a PeerError the machine is still the source's; when it
+ * throws InDoubt the target has been given it, and has not said that it runs.
+ */
+import { ImagoError, PeerError } from '../lib/errors.js'
+import { FRAME, type FrameStream } from './frames.js'
+import { greet } from './send-machine.js'
+
+const PAUSE_MS = 1000
+
+export interface Departure {
+  readonly id: string
+  readonly totalSize: number
+  /** True when the decision was written down before (another run of imago was killed then). */
+  readonly decided: boolean
+  /** True when the transfer can go on after a cut: what is sent does not change. */
+  readonly resumable: boolean
+  /** Sends all up to the header, leaving out the first `frames` frames. */
+  transfer(stream: FrameStream, frames: number): Promise<void>
+  /** Writes the decision down: after this the source never runs the machine again. */
+  decide(): void
+}
+
+export interface HandOverOptions {
+  /** Connects, trying again while nobody listens. */
+  dial(): Promise<FrameStream>
+  /** How often a cut connection is made anew before the decision, and after it. */
+  readonly attempts: number
+  onCut?(error: Error, decided: boolean): void
+}
+
+/** The target was told to run the machine, and then was heard of no more. */
+export class InDoubt extends PeerError {}
+
+/** Returns bytes sent, when the machine runs at the target. */
+export async function handOver(departure: Departure, options: HandOverOptions): Promise<number> {
+  let { decided } = departure
+  let store: string | undefined
+  let sent = 0
+  for (let attempt = 1; ; attempt++) {
+    let stream: FrameStream | undefined
+    try {
+      stream = await options.dial()
+      const welcome = await greet(stream, departure.id, departure.totalSize)
+      if (welcome.standing === 'started') {
+        if (decided) return sent
+        throw new PeerError('the target has run this machine before', {
+          hint: 'remove the .sending file beside the image to send it once more',
+        })
+      }
+      if (decided && welcome.standing !== 'verified') {
+        if (store === welcome.store) throw new TakenBack('the target lost the machine before it ran')
+        throw new PeerError('this target does not know the machine')
+      }
+      store = welcome.store
+      if (welcome.standing !== 'verified') await departure.transfer(stream, welcome.frames)
+      await stream.expect(FRAME.verified)
+      if (!decided) {
+        departure.decide()
+        decided = true
+      }
+      await stream.send(FRAME.commit)
+      await stream.expect(FRAME.running)
+      sent += stream.sent
+      stream.close()
+      return sent
+    } catch (error) {
+      sent += stream?.sent ?? 0
+      if (!(error instanceof ImagoError) || error instanceof TakenBack) {
+        stream?.destroy()
+        throw error
+      }
+      const mayRetry = attempt < options.attempts && (decided || (departure.resumable && wasCut(error)))
+      if (!mayRetry) {
+        if (decided) {
+          stream?.destroy()
+          throw new InDoubt('the target was given the machine and does not answer', {
+            cause: error,
+            found: error.message,
+          })
+        }
+        await stream?.send(FRAME.abort).catch(() => {})
+        stream?.close()
+        throw error
+      }
+      stream?.destroy()
+      options.onCut?.(error, decided)
+      await new Promise(resolve => setTimeout(resolve, decided ? PAUSE_MS : 50))
+    }
+  }
+}
+
+/** After the decision, and by the same target's word: nobody runs the machine, so the source may. */
+export class TakenBack extends PeerError {}
+
+const wasCut = (error: ImagoError) => error instanceof PeerError && error.message === 'the connection was cut'

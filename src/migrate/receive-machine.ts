@@ -1,0 +1,204 @@
+/**
+ * The target's side: takes machines, one at a time, and lets each run only when its source has given it up.
+ *
+ *   source                                   target
+ *   RUNNING   ── hello ───────────────────►  PREPARED    space and place are there
+ *             ◄── ready (what is here) ────
+ *   TRANSFER  ── pages, contents, rounds ─►              written to ID.part
+ *   FROZEN    ── header ──────────────────►  VERIFIED    ID.vm synced; files reopened, CPU set: ready, not running
+ *             ◄── verified ────────────────
+ *   decision written down: from here on the source never runs the guest again
+ *   COMMITTED ── commit ──────────────────►  LIVE        ID.started written, then it runs
+ *             ◄── running ─────────────────
+ *
+ * Cut before the decision: the source goes on, the target only has a frozen image. Cut after it: the source asks again
+ * with the same ID until it hears `running`; ID.started makes a second commit start nothing. Nobody ever guesses.
+ */
+import crypto from 'node:crypto'
+import fs from 'node:fs'
+import path from 'node:path'
+import { syncDirectory } from '../lib/atomic-file.js'
+import { ImagoError, PeerError } from '../lib/errors.js'
+import { FRAME, type FrameStream, PROTOCOL, parseJson } from './frames.js'
+import { Incoming } from './incoming.js'
+
+/** A guest that is made but does not run. */
+export interface ReadyGuest {
+  release(): Promise<void>
+}
+
+export interface Arrival<G extends ReadyGuest> {
+  readonly id: string
+  readonly guest: G
+  readonly image: string
+  readonly bytes: number
+}
+
+/** What a target knows of an id; the answer in `ready`. */
+export type Standing = 'none' | 'partial' | 'verified' | 'started'
+
+export class Receiver<G extends ReadyGuest> {
+  readonly #store: string
+  readonly #makeGuest: (image: string) => Promise<G>
+  readonly storeId: string
+  #incoming: { id: string; incoming: Incoming } | undefined
+  #verified: { id: string; guest: G } | undefined
+  #busy = false
+
+  /** @param store folder for images that arrive; made when missing. */
+  constructor(store: string, makeGuest: (image: string) => Promise<G>) {
+    this.#store = store
+    this.#makeGuest = makeGuest
+    fs.mkdirSync(store, { recursive: true, mode: 0o700 })
+    const idFile = path.join(store, 'store-id')
+    if (!fs.existsSync(idFile)) fs.writeFileSync(idFile, crypto.randomUUID(), { mode: 0o600 })
+    this.storeId = fs.readFileSync(idFile, 'utf8')
+  }
+
+  imageOf(id: string): string {
+    return path.join(this.#store, `${id}.vm`)
+  }
+  #markerOf(id: string): string {
+    return path.join(this.#store, `${id}.started`)
+  }
+
+  #standing(id: string): Standing {
+    if (fs.existsSync(this.#markerOf(id))) return 'started'
+    if (fs.existsSync(this.imageOf(id))) return 'verified'
+    return this.#incoming?.id === id ? 'partial' : 'none'
+  }
+
+  /**
+   * Follows the protocol on one connection. Returns the guest to run, or undefined when the source took it back or
+   * asked about one that was started before. @throws PeerError when the connection is cut: the source may come again.
+   */
+  async serve(stream: FrameStream): Promise<Arrival<G> | undefined> {
+    if (this.#busy) {
+      await stream.sendJson(FRAME.failed, { message: 'busy with another machine' })
+      return undefined
+    }
+    this.#busy = true
+    try {
+      return await this.#serve(stream)
+    } catch (error) {
+      if (error instanceof ImagoError && !(error instanceof PeerError && error.message.includes('cut')))
+        await stream.sendJson(FRAME.failed, { message: error.describe() }).catch(() => {})
+      throw error
+    } finally {
+      this.#busy = false
+    }
+  }
+
+  async #serve(stream: FrameStream): Promise<Arrival<G> | undefined> {
+    const hello = parseJson((await stream.expect(FRAME.hello)).payload)
+    const { id, protocol, totalSize } = hello
+    if (protocol !== PROTOCOL)
+      throw new PeerError('the other imago speaks another protocol', {
+        found: String(protocol),
+        expected: PROTOCOL,
+      })
+    if (typeof id !== 'string' || !/^[0-9a-f-]{36}$/.test(id)) throw new PeerError('impossible id')
+    const standing = this.#standing(id)
+    if (standing === 'none') {
+      this.#drop()
+      const incoming = new Incoming(path.join(this.#store, `${id}.part`), Number(totalSize))
+      this.#incoming = { id, incoming }
+    }
+    const frames = standing === 'partial' ? this.#incoming!.incoming.frames : 0
+    await stream.sendJson(FRAME.ready, { standing, frames, store: this.storeId })
+    if (standing === 'started') return undefined
+    if (standing !== 'verified') {
+      const header = await this.#take(stream, this.#incoming!.incoming)
+      if (header === undefined) {
+        this.#drop()
+        return undefined
+      }
+      this.#incoming!.incoming.finish(header, this.imageOf(id))
+      this.#incoming!.incoming.close()
+      this.#incoming = undefined
+    }
+    if (this.#verified?.id !== id) {
+      await this.#verified?.guest.release()
+      this.#verified = undefined
+      try {
+        this.#verified = { id, guest: await this.#makeGuest(this.imageOf(id)) }
+      } catch (error) {
+        // It cannot run here: the source keeps it.
+        fs.rmSync(this.imageOf(id), { force: true })
+        throw error
+      }
+    }
+    await stream.send(FRAME.verified)
+    const decision = await stream.expect(FRAME.commit, FRAME.abort)
+    const { guest } = this.#verified
+    this.#verified = undefined
+    if (decision.type === FRAME.abort) {
+      await guest.release()
+      fs.rmSync(this.imageOf(id), { force: true })
+      return undefined
+    }
+    fs.writeFileSync(this.#markerOf(id), '', { mode: 0o600 })
+    syncDirectory(this.#store)
+    // The guest is ours whether or not the source hears of it.
+    await stream.send(FRAME.running).catch(() => {})
+    return { id, guest, image: this.imageOf(id), bytes: stream.received }
+  }
+
+  /** Frames up to the header; undefined when the source takes the guest back. */
+  async #take(stream: FrameStream, incoming: Incoming): Promise<Uint8Array | undefined> {
+    for (;;) {
+      const frame = await stream.expect(
+        FRAME.pages,
+        FRAME.zeros,
+        FRAME.content,
+        FRAME.round,
+        FRAME.header,
+        FRAME.abort,
+      )
+      const payload = frame.compressed ? (await import('./zstd.js')).decompress(frame.payload) : frame.payload
+      const least = { [FRAME.pages]: 8, [FRAME.zeros]: 16, [FRAME.content]: 20 }[frame.type] ?? 0
+      if (payload.length < least) throw new PeerError('a frame is too short')
+      switch (frame.type) {
+        case FRAME.pages:
+          incoming.pages(payload.readBigUInt64LE(0), payload.subarray(8))
+          break
+        case FRAME.zeros:
+          incoming.zeros(payload.readBigUInt64LE(0), payload.readBigUInt64LE(8))
+          break
+        case FRAME.content:
+          incoming.content(
+            payload.readUInt32LE(0),
+            payload.readBigUInt64LE(4),
+            payload.readBigUInt64LE(12),
+            payload.subarray(20),
+          )
+          break
+        case FRAME.round:
+          incoming.refresh()
+          break
+        case FRAME.header:
+          return payload
+        default:
+          return undefined
+      }
+    }
+  }
+
+  #drop(): void {
+    if (this.#incoming === undefined) return
+    this.#incoming.incoming.close()
+    fs.rmSync(this.#incoming.incoming.file, { force: true })
+    this.#incoming = undefined
+  }
+
+  /** The guest has ended: its image is no longer needed. The marker stays, so that no late commit starts it again. */
+  forget(id: string): void {
+    fs.rmSync(this.imageOf(id), { force: true })
+  }
+
+  /** At the end of the server: what was not whole goes; whole images stay. */
+  async close(): Promise<void> {
+    this.#drop()
+    await this.#verified?.guest.release()
+  }
+}

@@ -1,0 +1,192 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import crypto from 'node:crypto'
+import fs from 'node:fs'
+import net from 'node:net'
+import path from 'node:path'
+import { expect, test } from 'vitest'
+import { packageRoot } from '../../../src/lib/parts.js'
+import { imago } from '../../helpers/imago.js'
+import { rounds } from '../../helpers/rounds.js'
+import { temporaryFolder } from '../../helpers/temporary-folder.js'
+import { guest, missingForGuests } from './guests.js'
+
+interface Running {
+  readonly child: ChildProcess
+  output(): string
+  readonly ended: Promise<number | null>
+}
+
+function start(words: readonly string[], cwd: string): Running {
+  const child = spawn(path.join(packageRoot, 'imago'), words, { cwd, stdio: ['ignore', 'pipe', 'pipe'] })
+  let text = ''
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (text += chunk))
+  const ended = new Promise<number | null>(resolve => child.on('close', code => resolve(code)))
+  return { child, output: () => text, ended }
+}
+
+/** A server on a port of the system's choice. */
+async function serve(cwd: string, ...words: string[]): Promise<Running & { port: number }> {
+  const key = path.join(cwd, 'key')
+  if (!fs.existsSync(key)) fs.writeFileSync(key, crypto.randomBytes(32).toString('hex'), { mode: 0o600 })
+  const running = start(['vm', 'serve', '--port', '0', '--key', key, ...words], cwd)
+  while (!/on port (\d+)/.test(running.output())) {
+    await new Promise(resolve => setTimeout(resolve, 10))
+    if (running.child.exitCode !== null) throw new Error(running.output())
+  }
+  return { ...running, port: Number(/on port (\d+)/.exec(running.output())![1]) }
+}
+
+/** Passes bytes on and cuts both sides after `limit` bytes of the source's. */
+async function cuttingProxy(port: number, limit: number): Promise<{ server: net.Server; port: number }> {
+  let left = limit
+  const server = net.createServer(source => {
+    const target = net.connect(port, '127.0.0.1')
+    const cut = () => {
+      source.destroy()
+      target.destroy()
+    }
+    source.on('data', chunk => {
+      if (chunk.length >= left) {
+        target.write(chunk.subarray(0, left), cut)
+        left = Number.POSITIVE_INFINITY // the next connection is whole
+        return
+      }
+      left -= chunk.length
+      target.write(chunk)
+    })
+    target.on('data', chunk => source.write(chunk))
+    for (const socket of [source, target]) {
+      socket.on('error', cut)
+      socket.on('close', cut)
+    }
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  return { server, port: (server.address() as net.AddressInfo).port }
+}
+
+test('the flow of the ScratchVM through the network: the guest goes on at the server', async ({ skip }) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const cwd = temporaryFolder()
+  const server = await serve(cwd, '--trace')
+  const words = ['--trace', '--key', 'key', '--run', guest('caramba'), `127.0.0.1:${server.port}`]
+  const sent = imago(['vm', 'send', ...words], { cwd })
+  expect(sent.code).toBe(0)
+  expect(sent.stderr).toMatch(/SAVE requested\n===== VM Image Info: ======\n/)
+  expect(sent.stderr).toMatch(/Connected to VMM in 127\.0\.0\.1:\d+\nSent \d+ bytes\n$/)
+  expect(await server.ended).toBe(0)
+  expect(server.output()).toMatch(/Received \d+ bytes\n===== VM Image Info: ======\n/)
+  expect(server.output()).toContain('VM_APP - CLOSE 3 - return 0\nVM_APP - EXIT 0\n')
+  expect(fs.readFileSync(path.join(cwd, 'ay_caramba.txt'), 'utf8')).toBe('Hello World !!!\nBye Bye !!!\n')
+  // What stays behind cannot be mistaken for a machine that still waits to go on.
+  expect(fs.existsSync(path.join(cwd, 'caramba.vm'))).toBe(false)
+})
+
+test('a server without our key gets nothing, and the guest goes on here', async ({ skip }) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const cwd = temporaryFolder()
+  const server = await serve(cwd)
+  fs.writeFileSync(path.join(cwd, 'other'), crypto.randomBytes(32).toString('hex'), { mode: 0o600 })
+  const words = ['-q', '--key', 'other', '--run', guest('caramba'), `127.0.0.1:${server.port}`]
+  const sent = imago(['vm', 'send', ...words], { cwd })
+  server.child.kill()
+  await server.ended
+  expect(sent.stderr).toContain('does not accept our key')
+  expect(sent.code).toBe(0)
+  expect(fs.readFileSync(path.join(cwd, 'ay_caramba.txt'), 'utf8')).toBe('Hello World !!!\nBye Bye !!!\n')
+})
+
+test('a running guest is sent live and ends at the server with the output it has natively', async ({
+  skip,
+}) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const cwd = temporaryFolder()
+  const program = guest('sort')
+  const count = '3000000'
+  const server = await serve(cwd)
+  const words = [
+    '--key',
+    'key',
+    '--run',
+    program,
+    '--live',
+    '--after',
+    '300ms',
+    `127.0.0.1:${server.port}`,
+    count,
+  ]
+  const sent = imago(['vm', 'send', ...words], { cwd })
+  expect(sent.code).toBe(0)
+  expect(sent.stderr).toMatch(/round 1: \d+ pages/)
+  expect(sent.stderr).toMatch(/downtime /)
+  expect(await server.ended).toBe(0)
+  const there = server.output().split(`${'='.repeat(26)}\n`)[1]!
+  expect(sent.stdout + there).toBe(spawnSync(program, [count], { encoding: 'utf8' }).stdout)
+})
+
+test('after a cut at any byte the machine runs exactly once', async ({ skip }) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const program = guest('caramba')
+  for (let round = 0; round < rounds(500, 8); round++) {
+    const cwd = temporaryFolder()
+    expect(imago(['vm', 'run', '-q', '-o', 'c.vm', program], { cwd }).code).toBe(0)
+    const server = await serve(cwd)
+    // The whole conversation is some 60 kB; cuts beyond it do not happen.
+    const proxy = await cuttingProxy(server.port, Math.floor(Math.random() * 62_000))
+    const sent = start(['vm', 'send', '--key', 'key', 'c.vm', `127.0.0.1:${proxy.port}`], cwd)
+    const code = await sent.ended
+    const transcript = () => `${sent.output()}\n--- server:\n${server.output()}`
+    if (code === 0) {
+      expect(await server.ended, transcript()).toBe(0)
+      expect(fs.readFileSync(path.join(cwd, 'ay_caramba.txt'), 'utf8')).toBe('Hello World !!!\nBye Bye !!!\n')
+      expect(fs.existsSync(path.join(cwd, 'c.vm'))).toBe(false)
+    } else {
+      server.child.kill()
+      await server.ended
+      // It did not run there, and the image is whole here.
+      expect(fs.readFileSync(path.join(cwd, 'ay_caramba.txt'), 'utf8'), transcript()).toBe(
+        'Hello World !!!\n',
+      )
+      expect(imago(['verify', 'c.vm'], { cwd }).code, transcript()).toBe(0)
+    }
+    proxy.server.close()
+  }
+}, 3_600_000)
+
+test('after a kill of either side at any moment the machine has run once, or is a whole image', async ({
+  skip,
+}) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const program = guest('caramba')
+  for (let round = 0; round < rounds(200, 6); round++) {
+    const cwd = temporaryFolder()
+    expect(imago(['vm', 'run', '-q', '-o', 'c.vm', program], { cwd }).code).toBe(0)
+    const server = await serve(cwd)
+    const sent = start(
+      ['vm', 'send', '--retries', '0', '--key', 'key', 'c.vm', `127.0.0.1:${server.port}`],
+      cwd,
+    )
+    const victim = round % 2 === 0 ? sent : server
+    await new Promise(resolve => setTimeout(resolve, 60 + Math.random() * 300))
+    victim.child.kill('SIGKILL')
+    if (victim === server) sent.child.kill('SIGTERM')
+    await sent.ended
+    if (
+      victim === sent &&
+      !fs.readdirSync(path.join(cwd, '.imago-store')).some(name => name.endsWith('.started'))
+    )
+      server.child.kill()
+    await server.ended
+    const text = fs.readFileSync(path.join(cwd, 'ay_caramba.txt'), 'utf8')
+    const images = ['c.vm', 'c.vm.sent'].map(name => path.join(cwd, name)).filter(name => fs.existsSync(name))
+    const transcript = `${sent.output()}\n--- server:\n${server.output()}\n${text}`
+    expect(images.length, transcript).toBe(1)
+    expect(imago(['verify', images[0]!]).code, transcript).toBe(0)
+    // Run twice, the second line would be there twice.
+    expect(text, transcript).toMatch(/^Hello World !!!\n(Bye Bye !!!\n)?$/)
+  }
+}, 3_600_000)
