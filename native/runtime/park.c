@@ -40,11 +40,10 @@ __attribute__((naked, noinline)) static void scramble_registers(void) {
 }
 
 void __imago_park(void) {
+  if (__imago_request == 0 || __imago_held != 0) return;
   if (scramble) {
     __attribute__((musttail)) return scramble_registers();
   }
-  unsigned long value = __imago_request;
-  if (value == 0 || __imago_held != 0) return;
   __imago_thread.parked = 1;
   __atomic_add_fetch(&__imago_parked, 1, __ATOMIC_SEQ_CST);
   syscall(SYS_futex, &__imago_parked, FUTEX_WAKE, 0x7fffffff, NULL, NULL, 0);

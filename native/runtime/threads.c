@@ -22,8 +22,16 @@ struct start {
   void *argument;
 };
 
-/* Runs as the destructor of a key, last of all that is the program's. */
+/*
+ * Destructor of a key. Those of the program's own keys may need the shadow stack still, so it asks to be called again
+ * until the last round (PTHREAD_DESTRUCTOR_ITERATIONS is 4).
+ */
 static void release(void *base) {
+  static _Thread_local int round;
+  if (++round < 4) {
+    pthread_setspecific(leaving, base);
+    return;
+  }
   __atomic_sub_fetch(&__imago_threads, 1, __ATOMIC_SEQ_CST);
   munmap((char *)base - SHADOW - GUARD, SHADOW + GUARD);
 }

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -128,10 +129,15 @@ int __imago_wait_usleep(unsigned microseconds) {
   return __imago_wait_nanosleep(&wanted, NULL);
 }
 
-/* Until there is something to read, or an error that read will report. */
+/* Until there is something to read, or an error that read will report. What must not wait does not. */
 ssize_t __imago_wait_read(int fd, void *to, size_t size) {
   struct pollfd ready = {.fd = fd, .events = POLLIN};
-  while (poll(&ready, 1, SLICE / 1000000) == 0) POINT();
+  if (poll(&ready, 1, 0) == 0 && !(fcntl(fd, F_GETFL) & O_NONBLOCK))
+    for (;;) {
+      int found = poll(&ready, 1, SLICE / 1000000);
+      if (found > 0 || (found < 0 && (errno != EINTR || __imago_request == 0))) break;
+      POINT();
+    }
   return read(fd, to, size);
 }
 

@@ -9,6 +9,7 @@ const groups: ReadonlyArray<{
 }> = [
   { title: 'host', load: async () => ({ checks: checksOfThisHost }) },
   { title: 'criu', load: () => import('./criu/check.js') },
+  { title: 'imago cc', load: () => import('./cc-check.js') },
   { title: 'qemu', load: () => import('./qemu/check.js') },
 ]
 

@@ -35,14 +35,14 @@ const workloads: ReadonlyArray<readonly [string, readonly string[]]> = [
   ['cross/threads', ['20000']],
   ['cross/files', ['.', '20']],
   ['npb/is', ['S']],
-  ['npb/ep', []],
+  ['test/e2e/cc/programs/library', ['.']],
 ]
 
 describe('imago cc', () => {
   it.concurrent.each(workloads)('%s does on both ISAs what the host’s compiler makes of it', (name, args) => {
     expect(missing).toBe('')
     const folder = temporaryFolder()
-    const source = path.join(packageRoot, 'workloads', `${name}.c`)
+    const source = path.join(packageRoot, name.startsWith('test/') ? '' : 'workloads', `${name}.c`)
     const program = path.join(folder, 'prog')
     const compiled = imago(['cc', '-O2', source, '-o', program])
     expect(compiled.stderr).toBe('')
