@@ -58,3 +58,13 @@ export function askCrit(part: CritPart, files: ReadonlyMap<string, string>): Map
     ]),
   )
 }
+
+/** What `crit x FOLDER WHAT` prints. */
+export function critListing(part: CritPart, folder: string, what: string): string {
+  const result = spawnSync(PYTHON, ['-m', 'crit', 'x', folder, what], {
+    encoding: 'utf8',
+    env: { ...process.env, PYTHONPATH: path.join(findPart(part)!, 'usr/lib/python3/dist-packages') },
+  })
+  if (result.status !== 0) throw new Error(`crit failed: ${result.stderr}`)
+  return result.stdout
+}

@@ -18,12 +18,16 @@ export function criuOf(version: '4.1' | '4.2'): CriuProgram | string {
 }
 
 /** Runs `everything.py` until it is ready; it ends with the test, and all that it started. */
-export async function startEverything(what: readonly string[]): Promise<{ pid: number; folder: string }> {
+export async function startEverything(
+  what: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<{ pid: number; folder: string }> {
   const folder = temporaryFolder()
   const child = spawn('/usr/bin/python3', [everything, folder, ...what], {
     stdio: ['ignore', 'ignore', 'ignore'],
     detached: true,
     cwd: folder,
+    env: { ...process.env, ...env },
   })
   const pid = child.pid!
   onTestFinished(() => endSession(pid))

@@ -54,6 +54,12 @@ export class CriuDirectory {
     return file === undefined ? [] : messagesOf(file, type)
   }
 
+  /** The messages of `name`, of which there must be some. @throws UnreadableError when there are none. */
+  someMessages<T extends MessageType>(name: string, type: T): MessageOf<T>[] {
+    this.message(name, type)
+    return this.messages(name, type)
+  }
+
   /** The only message of `name`. @throws UnreadableError when the file or its entry is missing. */
   message<T extends MessageType>(name: string, type: T): MessageOf<T> {
     const found = this.messages(name, type)[0]
@@ -86,6 +92,11 @@ export class CriuDirectory {
       this.#sources.set(name, source)
     }
     return source
+  }
+
+  /** Closes what `source` opened: after this, memory that was read cannot be. */
+  close(): void {
+    for (const source of this.#sources.values()) source.close()
   }
 
   /** The image that this one builds on (incremental dumps), or undefined. */

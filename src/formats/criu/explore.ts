@@ -25,7 +25,7 @@ const left = (value: number | string, width: number) => String(value).padEnd(wid
 const hex8 = (value: bigint) => value.toString(16).padStart(8, '0')
 
 function* ps(directory: CriuDirectory): Generator<string> {
-  const tree = directory.messages('pstree.img', pstree_entry)
+  const tree = directory.someMessages('pstree.img', pstree_entry)
   const children = new Map<number, MessageOf<typeof pstree_entry>[]>()
   for (const entry of tree) children.set(entry.ppid, [...(children.get(entry.ppid) ?? []), entry])
   yield `${right('PID', 7)}${right('PGID', 7)}${right('SID', 7)}   COMM`
@@ -64,7 +64,7 @@ function fileText(files: CriuFiles, type: string, id: number): string {
 
 /** Processes that are more than a zombie's entry. */
 function* livingPids(directory: CriuDirectory): Generator<number> {
-  for (const { pid } of directory.messages('pstree.img', pstree_entry))
+  for (const { pid } of directory.someMessages('pstree.img', pstree_entry))
     if (directory.has(`mm-${pid}.img`)) yield pid
 }
 

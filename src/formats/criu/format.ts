@@ -11,8 +11,13 @@ export const criu: ProcessFormat = {
   probe: ({ path: folder, entries }) => {
     if (entries === undefined || !entries.includes('pstree.img')) return false
     const magics = [0x50273030, 0x54564319]
-    const head = fs.readFileSync(path.join(folder, 'pstree.img')).subarray(0, 4)
-    return head.length === 4 && magics.includes(head.readUInt32LE(0))
+    const head = Buffer.alloc(4)
+    const fd = fs.openSync(path.join(folder, 'pstree.img'), 'r')
+    try {
+      return fs.readSync(fd, head, 0, 4, 0) === 4 && magics.includes(head.readUInt32LE(0))
+    } finally {
+      fs.closeSync(fd)
+    }
   },
   write: async (image, target) => (await import('./write.js')).writeCriu(image, target),
   verify: async folder => (await import('./verify.js')).verifyCriu(folder),

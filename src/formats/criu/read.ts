@@ -6,7 +6,6 @@
  *               ├─ ids-<pid>.img       files_id → fdinfo-<id>.img → files.img
  *               └─ fs-<pid>.img        working folder, root, umask
  */
-import path from 'node:path'
 import { UnreadableError } from '../../lib/errors.js'
 import { limits } from '../../lib/limits.js'
 import type { MessageOf } from '../../lib/protobuf-schema.js'
@@ -60,9 +59,17 @@ const noLayout: AddressSpaceLayout = {
 /** @throws UnreadableError */
 export async function readCriu(folder: string): Promise<ProcessImage> {
   const directory = new CriuDirectory(folder)
-  const tree = directory.messages('pstree.img', pstree_entry)
-  if (tree.length === 0)
-    throw new UnreadableError('a CRIU image without processes', { file: path.join(folder, 'pstree.img') })
+  try {
+    return readImage(directory)
+  } catch (error) {
+    directory.close()
+    throw error
+  }
+}
+
+function readImage(directory: CriuDirectory): ProcessImage {
+  const folder = directory.path
+  const tree = directory.someMessages('pstree.img', pstree_entry)
   if (tree.length > limits.processes)
     throw new UnreadableError('too many processes', { found: tree.length, expected: `${limits.processes}` })
   const files = new CriuFiles(directory)
@@ -182,6 +189,17 @@ function readDescriptors(directory: CriuDirectory, pid: number): FileDescriptor[
     .sort((a, b) => a.fd - b.fd)
 }
 
+/** The files that tell of a namespace that was dumped with the processes. */
+const namespaceFiles: Readonly<Record<string, RegExp>> = {
+  mount: /^mountpoints-\d+\.img$/,
+  network: /^netns-\d+\.img$/,
+  ipc: /^ipcns-var-\d+\.img$/,
+  uts: /^utsns-\d+\.img$/,
+  pid: /^pidns-\d+\.img$/,
+  user: /^userns-\d+\.img$/,
+  time: /^timens-\d+\.img$/,
+}
+
 function notes(directory: CriuDirectory): Record<string, string> {
   const inventory = directory.messages('inventory.img', inventory_entry)[0]
   const found: Record<string, string> = {}
@@ -191,6 +209,10 @@ function notes(directory: CriuDirectory): Record<string, string> {
       found['security module'] = lsmtype.names.get(inventory.lsmtype) ?? `${inventory.lsmtype}`
     if (inventory.dump_criu_run_id !== undefined) found['dump id'] = inventory.dump_criu_run_id
   }
+  const inNamespaces = Object.entries(namespaceFiles)
+    .filter(([, pattern]) => directory.names.some(name => pattern.test(name)))
+    .map(([name]) => name)
+  if (inNamespaces.length > 0) found.namespaces = inNamespaces.join(', ')
   for (const name of directory.names.filter(each => /^utsns-\d+\.img$/.test(each)))
     found['host name'] = directory.message(name, utsns_entry).nodename
   if (directory.has('parent')) found.parent = 'incremental: builds on the image at parent'

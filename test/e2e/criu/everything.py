@@ -128,10 +128,11 @@ def sqlite():
 
 
 def tree():
-    """300 processes, three levels deep, one of them a zombie."""
+    """Processes three levels deep, 12 times LEAVES of them at the bottom, and one zombie."""
+    leaves = int(os.environ["LEAVES"])
     for i in range(12):
         if os.fork() == 0:
-            for _ in range(24):
+            for _ in range(leaves):
                 if os.fork() == 0:
                     os.execlp("sleep", "sleep", "1000")
             if i == 3 and os.fork() == 0:
