@@ -1,6 +1,7 @@
 /**
- * A small x86-64 Linux for the machine tests and the demo: bookworm's cloud kernel and an initial RAM disk with
- * busybox whose init counts for ever and prints check values (scripts/setup/amd64-linux/init).
+ * A small x86-64 Linux for the machine tests and the demo: bookworm's kernel (its cloud kernel finds no APIC without
+ * ACPI, which the other platforms lack) and an initial RAM disk with busybox whose init counts for ever and prints
+ * check values (scripts/setup/amd64-linux/init).
  *
  *   vmlinuz     the kernel, as Debian built it            initrd      cpio, not compressed (gem5 wants it so)
  */
@@ -18,7 +19,7 @@ const init = fileURLToPath(new URL('./amd64-linux/init', import.meta.url))
 export function makeAmd64Linux(into) {
   const unpacked = path.join(into, 'unpacked')
   const disk = path.join(into, 'disk')
-  const [kernel] = dependenciesMatching(amd64, 'linux-image-cloud-amd64', /^linux-image-\d/)
+  const [kernel] = dependenciesMatching(amd64, 'linux-image-amd64', /^linux-image-\d/)
   unpackDebian({ ...amd64, packages: [kernel, 'busybox-static'], closure: false }, unpacked)
 
   for (const name of ['bin', 'dev', 'proc', 'tmp']) fs.mkdirSync(path.join(disk, name), { recursive: true })
