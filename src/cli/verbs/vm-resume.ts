@@ -25,6 +25,7 @@ export const command: Command = {
       // Both get Ctrl-C from the terminal; QEMU puts the terminal back in order and ends, then so do we.
       process.on('SIGINT', () => {})
       const emulator = await resume(poured.stream, { line: poured.line, serial: 'terminal' })
+      process.once('SIGTERM', () => void emulator.stop())
       try {
         return await emulator.wait()
       } finally {

@@ -7,7 +7,7 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { openStream, type QemuStream } from '../../formats/qemu/stream.js'
 import { syncDirectory, temporaryName } from '../../lib/atomic-file.js'
-import { PeerError, UsageError } from '../../lib/errors.js'
+import { InterruptedError, PeerError, UsageError } from '../../lib/errors.js'
 import { Emulator } from './emulator.js'
 import { OvershotError, runInstructions } from './instructions.js'
 import { type BootOptions, type MachineLine, machineWords, writeRecord } from './machine-line.js'
@@ -56,6 +56,12 @@ async function captureOnce(options: CaptureOptions): Promise<CaptureResult> {
     serial: bytes => serial.receive(bytes),
     paused: true,
   })
+  let interrupted = false
+  const interrupt = () => {
+    interrupted = true
+    void emulator.stop() // whatever waits for QEMU then fails, and is tidied up on the way
+  }
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, interrupt)
   try {
     await runUntil(emulator, serial, options)
     const instructions =
@@ -69,7 +75,10 @@ async function captureOnce(options: CaptureOptions): Promise<CaptureResult> {
     const version = `${qemu.major}.${qemu.minor}.${qemu.micro}`
     writeRecord(options.output, options.line, { qemu: version, tscRate })
     return { path: path.resolve(options.output), bytes, instructions, qemu: version }
+  } catch (error) {
+    throw interrupted ? new InterruptedError('interrupted: nothing was captured', { cause: error }) : error
   } finally {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, interrupt)
     await emulator.stop()
   }
 }

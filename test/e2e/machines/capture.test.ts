@@ -1,7 +1,9 @@
+import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openStream } from '../../../src/formats/qemu/stream.js'
+import { packageRoot } from '../../../src/lib/parts.js'
 import { imago } from '../../helpers/imago.js'
 import { rounds } from '../../helpers/rounds.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
@@ -63,6 +65,28 @@ describe('the moment of a capture', () => {
     const wrong = capture('--', '-device', 'no-such-device')
     expect([wrong.code, wrong.stderr]).toEqual([6, expect.stringContaining('no-such-device')])
     expect(fs.readdirSync(folder)).toEqual([])
+  })
+})
+
+describe('an interrupted capture', () => {
+  it('leaves neither an image nor a QEMU nor a temporary file', async context => {
+    needsQemu(context)
+    const folder = temporaryFolder()
+    const child = spawn(
+      path.join(packageRoot, 'imago'),
+      [
+        ...['vm', 'capture', '--kernel', timerGuest, '--memory', '32M', '--until', 'serial:never'],
+        ...['--serial', path.join(folder, 'serial'), '-o', path.join(folder, 'image')],
+      ],
+      { env: { ...process.env, TMPDIR: folder } },
+    )
+    const ended = new Promise(resolve => child.on('close', resolve))
+    const serial = path.join(folder, 'serial')
+    while (!fs.existsSync(serial) || !readText(serial).includes('n=1 '))
+      await new Promise(resolve => setTimeout(resolve, 20))
+    child.kill('SIGINT')
+    expect(await ended).toBe(130)
+    expect(fs.readdirSync(folder)).toEqual(['serial'])
   })
 })
 
