@@ -4,8 +4,9 @@
  *   until at ADDRESS PROGRAM ARGS…       stopped before the instruction at ADDRESS is executed
  *   until after ADDRESS PROGRAM ARGS…    ADDRESS is a function's: stopped right after its first call has returned
  *
- * Prints the PID on stdout and ends; the program goes on with SIGCONT. Addresses are those of the running program
- * (hexadecimal with 0x). Exit status: 0 stopped there; 3 it ended before; 1 anything else.
+ * Prints the PID on descriptor 3 when there is one, else on stdout, and ends; the program, which has the other descriptors, goes
+ * on with SIGCONT. Addresses are those of the running program (hexadecimal with 0x). Exit status: 0 stopped there; 3 it
+ * ended before; 1 anything else.
  */
 #include <elf.h>
 #include <errno.h>
@@ -109,6 +110,7 @@ int main(int argc, char **argv) {
     return 1;
   }
   const uint64_t address = strtoull(argv[2], NULL, 16);
+  const int report = fcntl(3, F_SETFD, FD_CLOEXEC) == 0 ? 3 : 1;
   child = fork();
   if (child < 0) fail("fork");
   if (child == 0) {
@@ -130,6 +132,6 @@ int main(int argc, char **argv) {
   }
   /* The stop signal is delivered as the tracer lets go: the program stands where it is. */
   if (ptrace(PTRACE_DETACH, child, 0, (void *)(long)SIGSTOP) != 0) fail("detach");
-  printf("%d\n", (int)child);
+  dprintf(report, "%d\n", (int)child);
   return 0;
 }

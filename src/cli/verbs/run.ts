@@ -18,6 +18,11 @@ export const command: Command = {
       flags: '--signal <number>',
       summary: 'signal that asks for a checkpoint (12, SIGUSR2), for programs that use it themselves',
     },
+    {
+      flags: '--until <place>',
+      summary:
+        'run it to an address, or through the first call of a function, and leave it there, stopped; prints its PID',
+    },
     { flags: '--force', summary: 'leave out what cannot be kept, instead of refusing' },
     { flags: '--blocking', summary: 'stand still until the image is written' },
     {
@@ -27,6 +32,10 @@ export const command: Command = {
   ],
   examples: [
     ['imago run -- python3 train.py', 'start it; later: imago checkpoint python3 -o train.ckpt --stop'],
+    [
+      'imago run --until 0x50146f ./bt',
+      'the debugger of the cross-ISA notes: stopped at that address; kill -CONT goes on',
+    ],
     ['imago run -o job-%n.ckpt --interval 600 -- ./job', 'an image every ten minutes'],
   ],
   async run({ args, options, output }) {
@@ -35,6 +44,13 @@ export const command: Command = {
     )
     if (args.rest.length === 0) throw new UsageError('no program given', { hint: 'imago run -- PROGRAM…' })
     const file = findProgram(args.rest[0]!)
+    if (options.until !== undefined) {
+      const { runUntil } = await import('../../engines/run-until.js')
+      const pid = runUntil(file, args.rest, options.until as string)
+      if (output.json) output.value({ pid })
+      else output.line(String(pid))
+      return
+    }
     assertCanCarryLibrary(file)
     const chosen = {
       output: options.output as string | undefined,

@@ -1,0 +1,77 @@
+/**
+ * imago retarget: time against the size of memory. One program (of imago cc) that fills so many MiB is parked, dumped by
+ * criu and retargeted; the peer is a plain copy of the image, which is what any tool must do that moves bytes.
+ *   npm run bench -- retarget        needs root and criu
+ */
+import { execFileSync, spawn } from 'node:child_process'
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+
+const root = path.resolve(import.meta.dirname, '..')
+const load = name => import(path.join(root, 'dist', name))
+const { readImage } = await load('formats/registry.js')
+const { ProgramBinary } = await load('retarget/program-binary.js')
+const { retarget } = await load('retarget/retarget.js')
+const { readProgram } = await load('toolchain/program.js')
+const { retargetImage } = await load('retarget/retarget-image.js')
+const { engine } = await load('engines/criu/engine.js')
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-bench-'))
+const source = `
+#include <stdio.h>
+#include <stdlib.h>
+#include <imago.h>
+int main(int argc, char **argv) {
+  size_t words = (size_t)atol(argv[1]) << 17;
+  unsigned long *memory = malloc(words * 8), x = 1;
+  for (size_t i = 0; i < words; i++) memory[i] = x = x * 6364136223846793005UL + 1;
+  puts("ready"); fflush(stdout);
+  for (;;) imago_migrate();
+}
+`
+const sizes = process.env.IMAGO_FULL === '1' ? [16, 64, 256, 1024, 2048] : [16, 64, 256]
+const median = values => values.sort((a, b) => a - b)[values.length >> 1]
+const milliseconds = async work => {
+  const start = performance.now()
+  await work()
+  return performance.now() - start
+}
+try {
+  fs.writeFileSync(path.join(folder, 'fill.c'), source)
+  const program = path.join(folder, 'fill')
+  execFileSync(path.join(root, 'imago'), ['cc', '-O2', `${program}.c`, '-o', program])
+  console.log('MiB    transform   whole retarget (image written)   cp -r of the image')
+  for (const size of sizes) {
+    const out = path.join(folder, 'out')
+    const fd = fs.openSync(out, 'w')
+    const child = spawn(`${program}_x86-64`, [String(size)], { detached: true, stdio: ['ignore', fd, fd] })
+    fs.closeSync(fd)
+    while (!fs.readFileSync(out, 'utf8').includes('ready')) await new Promise(done => setTimeout(done, 50))
+    const image = path.join(folder, `image-${size}`)
+    await engine.checkpoint(child.pid, { output: image, stop: true })
+    const description = readProgram(`${program}.imago.json`)
+    const binaries = ['x86-64', 'aarch64'].map(isa => ProgramBinary.open(description, isa))
+    const { image: frozen } = await readImage(image)
+    const input = { image: frozen, program: description, source: binaries[0], target: binaries[1] }
+    const pure = []
+    for (let i = 0; i < 9; i++) pure.push(await milliseconds(() => retarget(input)))
+    const target = path.join(folder, 'target')
+    const whole = []
+    const copies = []
+    for (let i = 0; i < 3; i++) {
+      fs.rmSync(target, { recursive: true, force: true })
+      whole.push(await milliseconds(() => retargetImage({ source: image, target, to: 'aarch64' })))
+      fs.rmSync(target, { recursive: true, force: true })
+      copies.push(await milliseconds(() => execFileSync('cp', ['-r', image, target])))
+    }
+    fs.rmSync(target, { recursive: true, force: true })
+    fs.rmSync(image, { recursive: true, force: true })
+    const text = value => `${value.toFixed(1)} ms`
+    console.log(
+      `${String(size).padEnd(6)} ${text(median(pure)).padEnd(11)} ${text(median(whole)).padEnd(32)} ${text(median(copies))}`,
+    )
+  }
+} finally {
+  fs.rmSync(folder, { recursive: true, force: true })
+}
