@@ -58,6 +58,8 @@ export const engine: ProcessEngine = {
     const source = sourceProcess(pid)
     const target = path.resolve(options.output ?? `${source.name}-${pid}.criu`)
     const interruption = noteInterruption()
+    /** Ids of this host: those in the image are of the program's own pid namespace. */
+    let tree: readonly number[] = []
     let frozen: readonly number[] = []
     let pauseMs: number | undefined
     // A program that can change its ISA is frozen where it can.
@@ -66,7 +68,10 @@ export const engine: ProcessEngine = {
       await writeDirectoryAtomically(target, async directory => {
         const before = stoppedBelow(pid)
         pauseMs = await dump(program, pid, directory, options)
-        if (options.stop) frozen = stoppedBelow(pid).filter(each => !before.includes(each))
+        if (options.stop) {
+          tree = processTree(pid) // it stands still: nothing is born any more
+          frozen = stoppedBelow(pid).filter(each => !before.includes(each))
+        }
         await verify(directory)
         if (interruption.happened)
           throw new InterruptedError('interrupted: no image was kept, the program goes on')
@@ -79,7 +84,7 @@ export const engine: ProcessEngine = {
       interruption.end()
     }
     // The image is whole and under its name: from here on the source is no longer needed.
-    if (options.stop) await endTree(target)
+    if (options.stop) await endTree(tree)
     else parked?.release()
     return { path: target, bytes: bytesOnDisk(target), pauseMs, totalMs: performance.now() - started }
   },
@@ -103,10 +108,12 @@ export const engine: ProcessEngine = {
     await idsAreFree(frozen)
     const pages = frozen.processes.reduce((sum, { memory }) => sum + memory.byteCount / PAGE_SIZE, 0)
     const work = workFolder()
+    const pidFile = path.join(work, 'pid')
+    let pid = root.pid
     try {
       const run = await runCriu(
         program,
-        ['restore', '--restore-detached', '--restore-sibling', ...allowances()],
+        ['restore', '--restore-detached', '--restore-sibling', '--pidfile', pidFile, ...allowances()],
         {
           directory: path.resolve(image),
           work,
@@ -121,13 +128,14 @@ export const engine: ProcessEngine = {
         },
       )
       if (run.code !== 0) throw explain(`cannot restore ${image}`, run.log)
+      pid = Number(fs.readFileSync(pidFile, 'utf8'))
     } finally {
       fs.rmSync(work, { recursive: true, force: true })
     }
-    const child = new RestoredChild(root.pid)
+    const child = new RestoredChild(pid)
     const remarks = await proveAlive(child, root.name)
-    releaseIfParked(root.pid)
-    return { pid: root.pid, remarks, wait: () => child.wait() }
+    releaseIfParked(pid)
+    return { pid, remarks, wait: () => child.wait() }
   },
 }
 
@@ -222,9 +230,8 @@ async function verify(directory: string): Promise<void> {
     })
 }
 
-/** Ends the stopped processes of an image and waits until their ids are free or zombies of a parent that lives on. */
-async function endTree(directory: string): Promise<void> {
-  const pids = (await readCriu(directory)).processes.map(each => each.pid)
+/** Ends stopped processes and waits until their ids are free or zombies of a parent that lives on. */
+async function endTree(pids: readonly number[]): Promise<void> {
   for (const pid of pids) signal(pid, 'SIGKILL')
   for (let i = 0; i < 500; i++) {
     if (pids.every(pid => [undefined, 'Z', 'X'].includes(liveProcess(pid)?.state))) return

@@ -104,6 +104,32 @@ describe('engine criu', () => {
     expect(fs.readdirSync(folder).filter(name => name.endsWith('.tmp'))).toEqual([])
   })
 
+  test('a program that cannot be dumped goes on, and the reason is one sentence with the cure', async ({
+    skip,
+  }) => {
+    const folder = temporaryFolder()
+    const ring = `
+import ctypes
+ring = ctypes.CDLL(None).syscall(425, 8, (ctypes.c_char * 256)())
+open(sys.argv[1] + '/ring', 'w').write(str(ring))
+`
+    const source = spawn('python3', ['-c', program.replace('folder =', `${ring}\nfolder =`), folder], {
+      cwd: '/',
+      stdio: 'ignore',
+      detached: true,
+    })
+    onTestFinished(() => void source.kill('SIGKILL'))
+    await counted(folder)
+    skip(Number(fs.readFileSync(path.join(folder, 'ring'), 'utf8')) < 0, 'this kernel gives no io_uring')
+    const output = path.join(folder, 'image')
+    await expect(engine.checkpoint(source.pid!, { output, stop: true })).rejects.toMatchObject({
+      message: expect.stringContaining('io_uring'),
+      details: { hint: expect.stringContaining('UV_USE_IO_URING=0') },
+    })
+    await counted(folder)
+    expect(fs.readdirSync(folder).sort()).toEqual(['log', 'ring'])
+  })
+
   test('a restore while the source lives says whose the process id is', async () => {
     const folder = temporaryFolder()
     const source = startCounter(folder)
