@@ -1,5 +1,5 @@
 /**
- * A guest at a terminal: runs it, answers Ctrl-C, SIGUSR2, `imago checkpoint PID`, the guest's own wish to be saved
+ * A guest at a terminal: runs it, answers Ctrl-C, SIGUSR2, the guest's own wish to be saved
  * and the time limit; says what happened on stderr. Shared by `vm run` and `vm restore`.
  */
 import path from 'node:path'

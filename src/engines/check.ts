@@ -11,6 +11,7 @@ const groups: ReadonlyArray<{
   { title: 'criu', load: () => import('./criu/check.js') },
   { title: 'imago cc', load: () => import('./cc-check.js') },
   { title: 'qemu', load: () => import('./qemu/check.js') },
+  { title: 'micro-VM', load: () => import('./microvm/check.js') },
 ]
 
 export interface CheckResult {

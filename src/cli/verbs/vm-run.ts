@@ -20,7 +20,7 @@ export const sessionOptions: readonly Option[] = [
 
 export const command: Command = {
   description:
-    'The program is a static x86-64 Linux ELF file (musl is best). It runs in ring 3 of a guest of its own; the monitor serves its system calls, confined to the root folder. System call 400, SIGUSR2 to the monitor, or `imago checkpoint PID` save the whole guest with its open files. The exit code is that of the guest.',
+    'The program is a static x86-64 Linux ELF file (musl is best). It runs in ring 3 of a guest of its own; the monitor serves its system calls, confined to the root folder. System call 400, or SIGUSR2 to the monitor, saves the whole guest with its open files. The exit code is that of the guest.',
   arguments: [
     { name: 'program', summary: 'static ELF program' },
     { name: 'args', summary: 'its arguments', optional: true, variadic: true },

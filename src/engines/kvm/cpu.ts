@@ -132,7 +132,7 @@ export class KvmCpu implements VirtualCpu {
 
   /** Runs one `syscall` from a page of the monitor and looks at which privilege level it arrives. */
   #probeRingOfSyscall(): void {
-    const { memory } = { memory: this.#memory }
+    const memory = this.#memory
     const page = memory.memorySize + AREA.syscallStub
     memory.bytes.set([0x0f, 0x05], page + 0x10)
     this.writeState({

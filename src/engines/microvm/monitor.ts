@@ -6,7 +6,7 @@ import { R } from '../../isa/x86-64-kvm.js'
 import { hex } from '../../lib/bytes.js'
 import { type Guest, GuestExit, type HostSide, Interrupted, SaveRequested } from './guest.js'
 import { BadAddress } from './guest-memory.js'
-import { hostCall, NR } from './libc.js'
+import { hostCall } from './libc.js'
 import { Protection } from './mappings.js'
 import { deliver, deliverPending, type FaultInfo, handles, signalOfVector } from './signals.js'
 import { systemCalls } from './syscalls/index.js'
@@ -227,4 +227,3 @@ function bytesAt(guest: Guest, address: bigint): string {
     ? 'none: not executable'
     : guest.memory.bytes.toString('hex', at, at + there).replace(/(..)(?=.)/g, '$1 ')
 }
-void NR

@@ -2,7 +2,7 @@
 import type { Guest } from '../guest.js'
 import { hostCall, NR } from '../libc.js'
 import { Protection } from '../mappings.js'
-import { O, type OpenFile, OpenFiles } from '../open-files.js'
+import { O, type OpenFile } from '../open-files.js'
 import { type Arguments, E, int, long, MOST_BYTES, row, type SystemCall, size } from './table.js'
 
 const POLLIN = 1
@@ -293,4 +293,3 @@ export const fileCalls: readonly SystemCall[] = [
   ),
   row(293, 'pipe2', 'an', (guest, a) => pipe(guest, a[0], int(a[1]))),
 ]
-void OpenFiles

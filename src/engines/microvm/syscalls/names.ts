@@ -1,6 +1,6 @@
 /** System calls on names: open, stat, unlink, rename and their kin, all confined to the root folder. */
 import type { Guest } from '../guest.js'
-import { hostCall, viewOf } from '../libc.js'
+import { hostCall } from '../libc.js'
 import { Protection } from '../mappings.js'
 import { AT_EMPTY_PATH } from '../open-files.js'
 import { span } from './files.js'
@@ -194,4 +194,3 @@ export const nameCalls: readonly SystemCall[] = [
   row(316, 'renameat2', 'npnpn', (guest, a) => rename(guest, a, a[4])),
   row(439, 'faccessat2', 'npnn', (guest, a) => access(guest, a[0], a[1], a[2])),
 ]
-void viewOf

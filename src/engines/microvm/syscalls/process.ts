@@ -1,7 +1,7 @@
 /** System calls about the process itself: time, identity, thread pointers, signals' tables, the end, and 400: save. */
 import crypto from 'node:crypto'
 import { type Guest, GuestExit, SaveRequested } from '../guest.js'
-import { hostCall, NR } from '../libc.js'
+import { hostCall } from '../libc.js'
 import { Protection } from '../mappings.js'
 import { span } from './files.js'
 import { type Arguments, E, int, row, type SystemCall, size } from './table.js'
@@ -216,4 +216,3 @@ export const processCalls: readonly SystemCall[] = [
     throw new SaveRequested()
   }),
 ]
-void NR
