@@ -8,6 +8,7 @@ const groups: ReadonlyArray<{
   load(): Promise<{ readonly checks: readonly HostCheck[] }>
 }> = [
   { title: 'host', load: async () => ({ checks: checksOfThisHost }) },
+  { title: 'preload', load: () => import('./preload/check.js') },
   { title: 'criu', load: () => import('./criu/check.js') },
   { title: 'imago cc', load: () => import('./cc-check.js') },
   { title: 'qemu', load: () => import('./qemu/check.js') },

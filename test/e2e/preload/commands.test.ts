@@ -1,0 +1,181 @@
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
+import fs from 'node:fs'
+import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { nativePart } from '../../../src/engines/preload/native-parts.js'
+import { packageRoot } from '../../../src/lib/parts.js'
+import { imago } from '../../helpers/imago.js'
+import { temporaryFolder } from '../../helpers/temporary-folder.js'
+
+/** Counts to 40 on stdout, slowly, and ends with 7. */
+const counter = `
+#include <stdio.h>
+#include <unistd.h>
+int main(void) { for (int i = 0; i < 40; i++) { printf("%d\\n", i); fflush(stdout); usleep(100000); } return 7; }
+`
+const all = Array.from({ length: 40 }, (_, i) => `${i}\n`).join('')
+
+function compile(folder: string, name: string, source: string, ...flags: string[]): string {
+  const file = path.join(folder, name)
+  fs.writeFileSync(`${file}.c`, source)
+  execFileSync('gcc', ['-O1', ...flags, '-o', file, `${file}.c`])
+  return file
+}
+
+/** `imago words…` in the background, its stdout in a file, which the restored program goes on writing to. */
+function start(folder: string, words: readonly string[], output: string): ChildProcess {
+  const fd = fs.openSync(path.join(folder, output), 'a')
+  const child = spawn(path.join(packageRoot, 'imago'), words, { cwd: folder, stdio: ['ignore', fd, fd] })
+  fs.closeSync(fd)
+  onTestFinished(() => void child.kill('SIGKILL'))
+  return child
+}
+
+const read = (folder: string, name: string) => fs.readFileSync(path.join(folder, name), 'utf8')
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let i = 0; i < 3000 && !condition(); i++) await sleep(10)
+  expect(condition()).toBe(true)
+}
+
+describe('run, checkpoint, restore', () => {
+  test.for([
+    [],
+    ['--compress'],
+    ['--blocking'],
+  ])('a program goes on where it was, with its exit code %j', async options => {
+    const folder = temporaryFolder()
+    const child = start(folder, ['run', '--', compile(folder, 'counter', counter)], 'out')
+    await until(() => read(folder, 'out').includes('3\n'))
+    const image = path.join(folder, 'image')
+    const frozen = imago(['checkpoint', String(child.pid), '-o', image, '--stop', '--json', ...options])
+    expect(frozen).toMatchObject({ code: 0 })
+    expect(JSON.parse(frozen.stdout)).toMatchObject({ path: image, pauseMs: expect.any(Number) })
+    await until(() => child.signalCode === 'SIGKILL')
+    expect(read(folder, 'out')).not.toBe(all)
+    expect(imago(['restore', image]).code).toBe(7)
+    expect(read(folder, 'out')).toBe(all)
+  })
+
+  test('images at intervals, each restorable', async () => {
+    const folder = temporaryFolder()
+    const program = compile(folder, 'counter', counter)
+    const child = start(folder, ['run', '-o', 'job-%n', '--interval', '0.5', '--', program], 'out')
+    await until(() => fs.existsSync(path.join(folder, 'job-3')))
+    child.kill('SIGTERM')
+    await until(() => child.exitCode !== null)
+    expect(child.exitCode).toBe(128 + 15)
+    expect(imago(['restore', '--files', 'truncate', path.join(folder, 'job-2')]).code).toBe(7)
+    expect(read(folder, 'out').replace(/^imago:.*\n/gm, '')).toBe(all)
+  })
+
+  test('what cannot be kept is named, one line each, before anything is written', async () => {
+    const folder = temporaryFolder()
+    const source = `
+#include <sys/inotify.h>
+#include <sys/socket.h>
+#include <unistd.h>
+int main(void) {
+  int pair[2];
+  socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+  inotify_init();
+  if (fork() == 0) for (int i = 0; i < 300; i++) usleep(100000);
+  write(1, "up\\n", 3);
+  while (access("go", F_OK) != 0) usleep(10000);
+  return 9;
+}`
+    const child = start(folder, ['run', '--', compile(folder, 'connected', source)], 'out')
+    await until(() => read(folder, 'out').includes('up'))
+    const image = path.join(folder, 'image')
+    const words = ['checkpoint', String(child.pid), '-o', image]
+    const refused = imago(words)
+    expect(refused.code).toBe(4)
+    for (const loss of [
+      'child processes: ',
+      'a socket: descriptor 3',
+      'a socket: descriptor 4',
+      'an inotify watch',
+    ])
+      expect(refused.stderr).toContain(loss)
+    expect(fs.readdirSync(folder).filter(name => name.includes('image'))).toEqual([])
+    expect(imago([...words, '--force', '--stop']).code).toBe(0)
+    fs.writeFileSync(path.join(folder, 'go'), '')
+    const restored = imago(['restore', image])
+    expect(restored.code).toBe(9)
+    expect(restored.stderr).toContain('/dev/null')
+    spawnSync('sh', [
+      '-c',
+      `for p in /proc/[0-9]*; do [ "$(readlink $p/exe)" = ${folder}/connected ] && kill -9 \${p#/proc/}; done`,
+    ])
+  })
+
+  test.for([
+    ['keep', 'one\ntwo\nlater\nthree\n'],
+    ['truncate', 'one\ntwo\nthree\n'],
+    ['restore', 'one\ntwo\nthree\n'],
+  ] as const)('a file that grew and was changed, with --files %s', async ([policy, expected]) => {
+    const folder = temporaryFolder()
+    const source = `
+#include <fcntl.h>
+#include <unistd.h>
+int main(void) {
+  int log = open("log", O_WRONLY | O_CREAT | O_APPEND, 0600);
+  write(log, "one\\ntwo\\n", 8);
+  while (access("go", F_OK) != 0) usleep(5000);
+  write(log, "three\\n", 6);
+  return 0;
+}`
+    const child = start(folder, ['run', '--', compile(folder, 'logger', source)], 'out')
+    await until(() => fs.existsSync(path.join(folder, 'log')) && read(folder, 'log').includes('two'))
+    expect(imago(['checkpoint', String(child.pid), '-o', path.join(folder, 'image'), '--stop']).code).toBe(0)
+    fs.writeFileSync(
+      path.join(folder, 'log'),
+      policy === 'restore' ? 'ruined and longer' : 'one\ntwo\nlater\n',
+    )
+    fs.writeFileSync(path.join(folder, 'go'), '')
+    expect(imago(['restore', '--files', policy, path.join(folder, 'image')]).code).toBe(0)
+    expect(read(folder, 'log')).toBe(expected)
+  })
+
+  test('programs that cannot carry the library: a clear message, exit code 5', () => {
+    const folder = temporaryFolder()
+    const fixed = compile(folder, 'fixed', 'int main(void) { return 0; }', '-static')
+    expect(imago(['run', '--', fixed])).toMatchObject({
+      code: 5,
+      stderr: expect.stringContaining('statically linked'),
+    })
+    expect(imago(['checkpoint', String(process.pid)])).toMatchObject({
+      code: 5,
+      stderr: expect.stringContaining('no libckpt.so inside'),
+    })
+  })
+})
+
+test('a plain user freezes and restores, without root', async ({ skip }) => {
+  skip(process.getuid?.() !== 0, 'needs root to become another user')
+  const folder = fs.mkdtempSync('/tmp/imago-plain-')
+  onTestFinished(() => fs.rmSync(folder, { recursive: true, force: true }))
+  for (const part of ['libckpt.so', 'myrestart']) {
+    fs.copyFileSync(nativePart(part), path.join(folder, part))
+    fs.chmodSync(path.join(folder, part), 0o755)
+  }
+  compile(folder, 'counter', counter)
+  fs.chmodSync(folder, 0o777)
+  const user = { uid: 65534, gid: 65534, cwd: folder } as const
+  const out = fs.openSync(path.join(folder, 'out'), 'a', 0o666)
+  fs.fchmodSync(out, 0o666)
+  const child = spawn('./counter', {
+    ...user,
+    stdio: ['ignore', out, out],
+    env: { LD_PRELOAD: path.join(folder, 'libckpt.so') },
+  })
+  await until(() => read(folder, 'out').includes('2\n'))
+  child.kill('SIGUSR2')
+  await until(() => fs.existsSync(path.join(folder, 'myckpt')))
+  child.kill('SIGKILL')
+  await until(() => child.signalCode !== null)
+  const restored = spawnSync('./myrestart', ['--files', 'truncate', 'myckpt'], { ...user, encoding: 'utf8' })
+  expect(restored).toMatchObject({ status: 7, stderr: expect.stringContaining('its process id') })
+  expect(read(folder, 'out')).toBe(all)
+})
