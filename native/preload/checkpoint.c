@@ -17,10 +17,16 @@ struct resume_block imago_resume_block = {.magic = RESUME_MAGIC, .version = RESU
 /* True while the writer of the last checkpoint is still at work. */
 static bool writer_at_work(void) {
   TEXT(path, 64);
-  char name[32];
+  char stat[64];
   if (last_writer <= 0) return false;
-  put(&path, "/proc/"), put_decimal(&path, last_writer), put(&path, "/comm");
-  return read_text(AT_FDCWD, path.start, name, sizeof name) > 0 && begins_with(name, "imago-writer");
+  put(&path, "/proc/"), put_decimal(&path, last_writer), put(&path, "/stat");
+  const long fd = call(openat, AT_FDCWD, path.start, O_RDONLY | O_CLOEXEC, 0);
+  if (failed(fd)) return false;
+  const long size = call(read, fd, stat, sizeof stat - 1);
+  call(close, fd);
+  stat[size > 0 ? size : 0] = 0;
+  const char *state = find_text(stat, "(imago-writer) ");
+  return state != 0 && state[15] != 'Z' && state[15] != 'X'; /* nobody may have reaped it */
 }
 
 /*

@@ -52,6 +52,7 @@ static void refuse_losses(struct writer *writer) {
     if (scratch->options.reply[0] != 0) reply_line(&scratch->options, line.start);
     else put(&line, "\n"), call(write, 2, line.start, line.at - line.start);
   }
+  call(prctl, PR_SET_NAME, "imago-done", 0, 0, 0);
   say_go(scratch, GO_REFUSED);
   call(exit_group, 1);
 }
