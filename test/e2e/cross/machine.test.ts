@@ -100,7 +100,7 @@ for (const workload of workloads.filter(each => travellers.has(each.name))) {
     const expected = athome(workload)
     expect(expected.trimEnd().split('\n').at(-1)).toBe(workload.verdict)
     for (let round = 0; round < rounds(20, 1); round++) {
-      const moment = () => 20 + Math.random() * 150
+      const moment = () => 10 + Math.random() * 60
       expect(await travel(workload, here, machine!, [moment(), moment()])).toBe(expected)
       expect(await travel(workload, machine!, here, [moment() * 4, moment()])).toBe(expected)
     }
