@@ -1,7 +1,4 @@
-/**
- * What an engine for processes can do. `engines` is the table that `imago checkpoint`, `restore` and
- * `migrate` choose from; each engine is loaded when it is called.
- */
+/** What an engine for processes can do. */
 
 export interface CheckpointOptions {
   /** Where the image goes: a file or a folder, as the engine's format wants. It appears whole or not at all. */
@@ -60,13 +57,3 @@ export interface ProcessEngine {
   checkpoint(pid: number, options: CheckpointOptions): Promise<CheckpointResult>
   restore(image: string, options: RestoreOptions): Promise<RestoredProcess>
 }
-
-/** Engines by name, in the order of preference. */
-export const engines: ReadonlyArray<{
-  readonly name: string
-  readonly formats: readonly string[]
-  load(): Promise<ProcessEngine>
-}> = [
-  { name: 'preload', formats: ['core'], load: async () => (await import('./preload/engine.js')).engine },
-  { name: 'criu', formats: ['criu'], load: async () => (await import('./criu/engine.js')).engine },
-]

@@ -3,7 +3,8 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { temporaryName } from '../lib/atomic-file.js'
 import { LossError, UsageError } from '../lib/errors.js'
-import { type Format, formatNamed, type Loss, type ReadImage, readImage } from './registry.js'
+import type { Format, Loss } from './format.js'
+import { formatNamed, type ReadImage, readImage } from './registry.js'
 
 export interface Conversion {
   readonly target: string

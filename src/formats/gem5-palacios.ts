@@ -10,6 +10,7 @@ import { LossError } from '../lib/errors.js'
 import { parseFrequency } from '../lib/frequency.js'
 import { ramRanges } from '../model/machine-memory.js'
 import { Memory } from '../model/memory.js'
+import type { Loss } from './format.js'
 import { CheckpointText } from './gem5/checkpoint-text.js'
 import { readState, writeState } from './gem5/machine.js'
 import { readRam } from './gem5/ram.js'
@@ -22,7 +23,6 @@ import {
   writeContexts,
   writeDump,
 } from './palacios/machine.js'
-import type { Loss } from './registry.js'
 
 /** `m5parse.py m5.cpt m5.p` */
 export function makeSkeleton(checkpoint: string, output: string): { sections: number } {

@@ -18,7 +18,7 @@ import {
   machineLeaves,
   setField,
 } from '../model/machine.js'
-import type { Loss } from './registry.js'
+import type { Loss } from './format.js'
 
 export type RawValue = bigint | readonly bigint[] | Uint8Array
 

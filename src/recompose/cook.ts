@@ -1,6 +1,7 @@
 /** From a recipe file to an image on disk: opens the images, recomposes, checks the result, writes it in the base's format. */
 import path from 'node:path'
-import { type Loss, type ReadImage, readImage } from '../formats/registry.js'
+import type { Loss } from '../formats/format.js'
+import { type ReadImage, readImage } from '../formats/registry.js'
 import { ElfFile } from '../lib/elf.js'
 import { LossError, UnreadableError } from '../lib/errors.js'
 import { Symbolizer } from '../lib/symbolizer.js'

@@ -1,7 +1,8 @@
 /** An image on disk of one ISA → an image on disk of the other, in the same format: read, check, retarget, write. */
 import fs from 'node:fs'
 import path from 'node:path'
-import { formatNamed, type Loss, readImage } from '../formats/registry.js'
+import type { Loss } from '../formats/format.js'
+import { formatNamed, readImage } from '../formats/registry.js'
 import { UnreadableError, UsageError } from '../lib/errors.js'
 import type { IsaName, ProcessImage } from '../model/process.js'
 import { isaNames, readProgram } from '../toolchain/program.js'

@@ -1,4 +1,4 @@
-import { engines } from '../../engines/engine.js'
+import { engines } from '../../engines/engines.js'
 import { UsageError } from '../../lib/errors.js'
 import type { Command } from '../command.js'
 import { bytesText, durationText } from '../output.js'

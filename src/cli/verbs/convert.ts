@@ -1,4 +1,4 @@
-import type { Loss } from '../../formats/registry.js'
+import type { Loss } from '../../formats/format.js'
 import type { Command } from '../command.js'
 
 export const command: Command = {

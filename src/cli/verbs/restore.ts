@@ -1,4 +1,5 @@
-import { engines, type RestoreOptions } from '../../engines/engine.js'
+import type { RestoreOptions } from '../../engines/engine.js'
+import { engines } from '../../engines/engines.js'
 import { UsageError } from '../../lib/errors.js'
 import type { Command } from '../command.js'
 import { Progress } from '../progress.js'

@@ -1,6 +1,6 @@
 /** The format `core`: ELF cores, imago's own (restartable) and those of the kernel, gdb and gcore. */
 import { ET, isElf } from '../../lib/elf-header.js'
-import type { ProcessFormat } from '../registry.js'
+import type { ProcessFormat } from '../format.js'
 
 export const core: ProcessFormat = {
   name: 'core',

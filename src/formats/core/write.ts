@@ -25,7 +25,7 @@ import { LossError } from '../../lib/errors.js'
 import { PAGE_SIZE } from '../../model/memory.js'
 import type { Mapping, Process, ProcessImage, Thread } from '../../model/process.js'
 import { writeExtent } from '../extent-file.js'
-import type { Loss, WriteOptions } from '../registry.js'
+import type { Loss, WriteOptions } from '../format.js'
 import { NOTE_NAME } from './note-layout.js'
 import { encodeRecords, makeRecord, type NoteRecord, recordKindNamed } from './private-notes.js'
 import {

@@ -1,7 +1,7 @@
 /** CRIU's image directories, as the table of formats sees them. */
 import fs from 'node:fs'
 import path from 'node:path'
-import type { ProcessFormat } from '../registry.js'
+import type { ProcessFormat } from '../format.js'
 
 export const criu: ProcessFormat = {
   name: 'criu',

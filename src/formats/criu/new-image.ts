@@ -3,7 +3,7 @@
  * share, folders, and an empty list of seccomp filters. All processes are in the namespaces of whoever restores them.
  */
 import type { ProcessImage } from '../../model/process.js'
-import type { Loss } from '../registry.js'
+import type { Loss } from '../format.js'
 import type { Entry } from './image-file.js'
 import { fs_entry } from './schema/files.js'
 import { inventory_entry } from './schema/inventory.js'

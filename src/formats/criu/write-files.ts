@@ -4,7 +4,7 @@
  */
 import type { MessageOf } from '../../lib/protobuf-schema.js'
 import type { FileDescription, ProcessImage } from '../../model/process.js'
-import type { Loss } from '../registry.js'
+import type { Loss } from '../format.js'
 import type { CriuDirectory } from './directory.js'
 import type { Entry } from './image-file.js'
 import { CriuFiles } from './read-files.js'

@@ -1,5 +1,5 @@
 /** gem5 checkpoint directories, as the table of formats names them. */
-import type { MachineFormat, ProcessFormat } from '../registry.js'
+import type { MachineFormat, ProcessFormat } from '../format.js'
 
 export const gem5: MachineFormat = {
   kind: 'machine',

@@ -1,5 +1,5 @@
 /** The entry of the format `microvm` in the table of formats. */
-import type { MachineFormat } from '../registry.js'
+import type { MachineFormat } from '../format.js'
 import { MAGIC } from './record.js'
 
 export const microvm: MachineFormat = {

@@ -1,6 +1,6 @@
 /** Palacios checkpoint directories, as the table of formats names them. */
 import type { MachineImage } from '../../model/machine.js'
-import type { MachineFormat } from '../registry.js'
+import type { MachineFormat } from '../format.js'
 
 export const palacios: MachineFormat = {
   kind: 'machine',

@@ -1,6 +1,6 @@
 /** QEMU migration streams, as the table of formats names them. */
 import type { MachineImage } from '../../model/machine.js'
-import type { MachineFormat } from '../registry.js'
+import type { MachineFormat } from '../format.js'
 
 export const qemu: MachineFormat = {
   kind: 'machine',

@@ -1,6 +1,6 @@
 /** The entry of the format `scratchvm` in the table of formats. */
 import fs from 'node:fs'
-import type { MachineFormat } from '../registry.js'
+import type { MachineFormat } from '../format.js'
 import { looksLikeScratch } from './record.js'
 
 export const scratchvm: MachineFormat = {
