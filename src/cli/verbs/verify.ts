@@ -15,7 +15,7 @@ export const command: Command = {
       problems.push(...verifyProcessImage(read.image))
     }
     if (read.kind === 'machine') {
-      const { verifyMachineImage } = await import('../../model/machine-verify.js')
+      const { verifyMachineImage } = await import('../../isa/x86-machine-verify.js')
       problems.push(...verifyMachineImage(read.image))
     }
     if (output.json) output.value({ format: read.format.name, sound: problems.length === 0, problems })

@@ -1,9 +1,9 @@
 /** What must hold for any machine image, whatever its format: Intel SDM 3 (control registers, segments, APIC). */
 
-import { readLinear } from '../isa/x86-paging.js'
 import { hex } from '../lib/bytes.js'
-import type { Cpu, MachineImage } from './machine.js'
-import { ramRanges } from './machine-memory.js'
+import type { Cpu, MachineImage } from '../model/machine.js'
+import { ramRanges } from '../model/machine-memory.js'
+import { readLinear } from './x86-paging.js'
 
 const bit = (value: bigint, at: number) => (value >> BigInt(at)) & 1n
 
