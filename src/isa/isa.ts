@@ -3,8 +3,6 @@
  * both ISAs asks a record for names and numbers and knows no ISA itself.
  */
 import type { IsaName, RegisterSet } from '../model/process.js'
-import { aarch64 } from './aarch64.js'
-import { x86_64 } from './x86-64.js'
 
 export interface Isa {
   readonly name: IsaName
@@ -62,8 +60,6 @@ export interface MuslThreadLayout {
   storageOffset(segment: { readonly memorySize: number; readonly alignment: number }): number
 }
 
-export const isas: Readonly<Record<IsaName, Isa>> = { 'x86-64': x86_64, aarch64 }
-
 /** `flags` of open(2) in the numbering of `from`, in that of `to`. */
 export function translateOpenFlags(flags: number, from: Isa, to: Isa): number {
   let result = flags
@@ -71,4 +67,27 @@ export function translateOpenFlags(flags: number, from: Isa, to: Isa): number {
   for (const name of names) result &= ~from.openFlags[name]
   for (const name of names) if (flags & from.openFlags[name]) result |= to.openFlags[name]
   return result
+}
+
+/** Flags of open(2) that have the same number on both ISAs, as F_GETFL reports them. */
+const commonOpenFlags = new Map<string, number>([
+  ['O_APPEND', 0o2000],
+  ['O_NONBLOCK', 0o4000],
+  ['O_SYNC', 0o4010000],
+  ['O_DSYNC', 0o10000],
+  ['O_ASYNC', 0o20000],
+  ['O_NOATIME', 0o1000000],
+  ['O_PATH', 0o10000000],
+])
+
+/** `O_WRONLY|O_APPEND`. O_LARGEFILE, which the kernel adds to every file, is left out; bits without a name stay as hex. */
+export function openFlagNames(flags: number, isa: Isa): string {
+  const names = [['O_RDONLY', 'O_WRONLY', 'O_RDWR', 'O_ACCMODE'][flags & 3]!]
+  let rest = flags & ~3 & ~isa.openFlags.O_LARGEFILE
+  for (const [name, bits] of [...commonOpenFlags, ...Object.entries(isa.openFlags)])
+    if (name !== 'O_LARGEFILE' && (rest & bits) === bits) {
+      names.push(name)
+      rest &= ~bits
+    }
+  return [...names, ...(rest ? [`0x${rest.toString(16)}`] : [])].join('|')
 }

@@ -148,14 +148,17 @@ export function mappingText(mapping: Mapping | undefined): string | undefined {
   return `0x${mapping.start.toString(16)}-0x${mapping.end.toString(16)} ${flags} ${mapping.kind}${file}${advice}`
 }
 
-/** `regular /tmp/x at 120, flags 0x8002`. */
-export function descriptionText(description: FileDescription | undefined): string {
+/** `regular /tmp/x, at 120, 0x8002`. @param flagsText names the O_* flags, whose numbers depend on the ISA. */
+export function descriptionText(
+  description: FileDescription | undefined,
+  flagsText = (flags: number) => `flags 0x${flags.toString(16)}`,
+): string {
   if (description === undefined) return '?'
   const details = Object.entries(description.details).map(([name, value]) => `${name} ${value}`)
   return [
     `${description.kind}${description.path ? ` ${description.path}` : ''}${description.deleted ? ' (deleted)' : ''}`,
     ...(description.kind === 'regular' ? [`at ${description.offset}`] : []),
-    `flags 0x${description.flags.toString(16)}`,
+    flagsText(description.flags),
     ...details,
   ].join(', ')
 }

@@ -9,7 +9,7 @@
  * Mappings follow: a heap or stack that receives more than it holds grows, and brk with it; a vDSO that is replaced
  * takes its auxiliary vector entry along.
  */
-import { isas } from '../isa/isa.js'
+import { isas } from '../isa/isas.js'
 import { AT } from '../isa/linux.js'
 import { hex } from '../lib/bytes.js'
 import { LossError, UnreadableError } from '../lib/errors.js'

@@ -4,7 +4,8 @@
  */
 import { createHash } from 'node:crypto'
 import fs from 'node:fs'
-import { type Isa, isas } from '../isa/isa.js'
+import type { Isa } from '../isa/isa.js'
+import { isas } from '../isa/isas.js'
 import { cString } from '../lib/bytes.js'
 import { ElfFile, SHT } from '../lib/elf.js'
 import { type ProgramHeader, PT } from '../lib/elf-header.js'

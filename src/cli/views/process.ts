@@ -1,5 +1,7 @@
 /** A process image as a person wants to read it: overview, then each process with threads, memory, files, signals, timers. */
 
+import { openFlagNames } from '../../isa/isa.js'
+import { isas } from '../../isa/isas.js'
 import { clockName, signalName, signalsInMask } from '../../isa/linux.js'
 import { hex } from '../../lib/bytes.js'
 import { extentEnd, type Memory } from '../../model/memory.js'
@@ -223,7 +225,9 @@ function filesText(process: Process, image: ProcessImage): string {
   return columns(
     process.files.map(file => [
       String(file.fd),
-      descriptionText(image.descriptions.get(file.description)) + (file.closeOnExec ? ', close-on-exec' : ''),
+      descriptionText(image.descriptions.get(file.description), flags =>
+        openFlagNames(flags, isas[image.isa]),
+      ) + (file.closeOnExec ? ', close-on-exec' : ''),
     ]),
     { indent: '    ', right: [0] },
   )

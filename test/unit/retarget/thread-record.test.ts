@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { isas, translateOpenFlags } from '../../../src/isa/isa.js'
+import { translateOpenFlags } from '../../../src/isa/isa.js'
+import { isas } from '../../../src/isa/isas.js'
 import { Memory } from '../../../src/model/memory.js'
 import { threadStack, translateThreadRecord } from '../../../src/retarget/thread-record.js'
 
