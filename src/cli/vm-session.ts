@@ -13,6 +13,8 @@ export interface SessionOptions {
   readonly keepRunning: boolean
   readonly withFiles: boolean
   readonly timeoutMs: number | undefined
+  /** Where `vm_image.sav` and `mem2.txt` go, too. */
+  readonly seedFolder?: string | undefined
   /** Called after each save, before anything else happens. */
   afterSave?(): Promise<void>
 }
@@ -63,15 +65,18 @@ export async function runSession(vm: MicroVm, options: SessionOptions, output: O
 
 async function save(vm: MicroVm, options: SessionOptions, output: Output): Promise<void> {
   await vm.save(options.image, options.withFiles)
-  await printBlock(options.image, output)
+  if (options.seedFolder !== undefined) await vm.saveSeedImage(options.seedFolder)
+  await printBlock(seedImageIn(options.seedFolder) ?? options.image, output)
   output.note(`saved to ${path.relative('', options.image) || options.image}`)
   await options.afterSave?.()
 }
+
+export const seedImageIn = (folder: string | undefined) => folder && path.join(folder, 'vm_image.sav')
 
 /** What the ScratchVM prints at each save and restore. */
 export async function printBlock(image: string, output: Output): Promise<void> {
   if (output.quiet) return
   const { scratchBlock } = await import('./views/scratch-block.js')
-  const { blockOfMicroVm } = await import('../formats/microvm/block.js')
-  process.stderr.write(`${scratchBlock(blockOfMicroVm(image)).join('\n')}\n`)
+  const { blockOf } = await import('./views/block-of.js')
+  process.stderr.write(`${scratchBlock(await blockOf(image)).join('\n')}\n`)
 }

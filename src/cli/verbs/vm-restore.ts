@@ -6,7 +6,7 @@ import { sessionOptions } from './vm-run.js'
 export const command: Command = {
   description:
     'The guest goes on where it was saved: memory is mapped from the image, so this takes a few milliseconds whatever its size; files are reopened at their offsets. The image must stay as it is while the guest runs.',
-  arguments: [{ name: 'image', summary: 'a microvm image' }],
+  arguments: [{ name: 'image', summary: "a microvm image, or the ScratchVM's vm_image.sav" }],
   options: [
     {
       flags: '--files <policy>',
@@ -44,7 +44,7 @@ export const command: Command = {
       return await runSession(
         vm,
         {
-          image: path.resolve((options.output as string | undefined) ?? image),
+          image: path.resolve((options.output as string | undefined) ?? image.replace(/\.sav$/, '.vm')),
           keepRunning: options.keepRunning === true,
           withFiles: options.withFiles === true,
           timeoutMs,

@@ -32,6 +32,11 @@ export const command: Command = {
       summary: 'a variable of its environment; may be repeated',
       repeatable: true,
     },
+    {
+      flags: '--seed-image',
+      summary:
+        "also write the ScratchVM's vm_image.sav and mem2.txt here; the program is linked at 0x9000 and fits into 61,440 bytes",
+    },
     ...sessionOptions,
   ],
   examples: [
@@ -59,6 +64,7 @@ export const command: Command = {
         environment: environmentOf(options.env as readonly string[] | undefined),
         memorySize: memorySize(options.memory as string),
         rootFolder: path.resolve((options.root as string | undefined) ?? '.'),
+        seedLayout: options.seedImage === true,
       },
     })
     const image = path.resolve((options.output as string | undefined) ?? `${path.basename(program)}.vm`)
@@ -70,6 +76,7 @@ export const command: Command = {
           keepRunning: options.keepRunning === true,
           withFiles: options.withFiles === true,
           timeoutMs,
+          seedFolder: options.seedImage === true ? path.resolve('.') : undefined,
         },
         output,
       )

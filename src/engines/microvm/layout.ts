@@ -28,6 +28,14 @@ export const SMALLEST_MEMORY = 12 * (1 << 20)
 const GIB = 1 << 30
 const BIG_PAGE = 2 << 20
 
+/** Where a program and its stack are put. */
+export interface ProgramRoom {
+  readonly lowest: number
+  /** The stack ends here. */
+  readonly top: number
+  readonly stackSize: number
+}
+
 /** Offsets within the monitor's area. */
 export const AREA = {
   pml4: 0x0000,
@@ -51,7 +59,7 @@ export const FAULT_PORT = 0x11
 export const SELECTOR = { userData: 0x23, userCode: 0x2b, tss: 0x30 } as const
 
 /** null, kernel code, kernel data, user code 32, user data, user code 64; the TSS descriptor follows. */
-const DESCRIPTORS = [
+export const GDT_DESCRIPTORS = [
   0n,
   0x00af9b000000ffffn,
   0x00cf93000000ffffn,
@@ -105,7 +113,7 @@ export function writeMonitorArea(area: Uint8Array, layout: Layout): void {
   const base = layout.memorySize
   const put = (offset: number, value: bigint) => view.setBigUint64(offset, value, true)
 
-  for (const [i, descriptor] of DESCRIPTORS.entries()) put(AREA.gdt + i * 8, descriptor)
+  for (const [i, descriptor] of GDT_DESCRIPTORS.entries()) put(AREA.gdt + i * 8, descriptor)
   const tss = BigInt(base + AREA.tss)
   put(
     AREA.gdt + SELECTOR.tss,

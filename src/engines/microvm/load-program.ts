@@ -9,7 +9,7 @@ import { LossError, UnreadableError, UsageError } from '../../lib/errors.js'
 import { PAGE_SIZE } from '../../model/memory.js'
 import type { ProcessState } from './guest.js'
 import type { GuestMemory } from './guest-memory.js'
-import { LOWEST_ADDRESS, PIE_BASE, STACK_SIZE } from './layout.js'
+import { LOWEST_ADDRESS, PIE_BASE, type ProgramRoom, STACK_SIZE } from './layout.js'
 import { Protection } from './mappings.js'
 
 const NT_GNU_ABI_TAG = 1
@@ -29,6 +29,7 @@ export function loadProgram(
   file: string,
   argv: readonly string[],
   environment: readonly string[],
+  room: ProgramRoom = { lowest: LOWEST_ADDRESS, top: memory.memorySize, stackSize: STACK_SIZE },
 ): LoadedProgram {
   const source = new FileSource(file)
   try {
@@ -44,7 +45,7 @@ export function loadProgram(
     if (header.type !== ET.EXEC && header.type !== ET.DYN)
       throw new UnreadableError('not an executable', { file })
     const base = header.type === ET.DYN ? PIE_BASE : 0
-    const stackBottom = memory.memorySize - STACK_SIZE
+    const stackBottom = room.top - room.stackSize
 
     let end = 0
     let headersAt = 0
@@ -56,12 +57,15 @@ export function loadProgram(
       if (segment.type !== PT.LOAD || segment.memorySize === 0) continue
       const address = base + Number(segment.virtualAddress)
       const segmentEnd = address + segment.memorySize
-      if (address < LOWEST_ADDRESS || segmentEnd + PAGE_SIZE > stackBottom)
+      if (address < room.lowest || segmentEnd + PAGE_SIZE > stackBottom)
         throw new UsageError('the program does not fit into the memory of the guest', {
           file,
           address: BigInt(address),
-          expected: `addresses from 0x${LOWEST_ADDRESS.toString(16)} to 0x${(stackBottom - PAGE_SIZE).toString(16)}`,
-          hint: 'give more memory: --memory 256M',
+          expected: `addresses from 0x${room.lowest.toString(16)} to 0x${(stackBottom - PAGE_SIZE).toString(16)}`,
+          hint:
+            room.top === memory.memorySize
+              ? 'give more memory: --memory 256M'
+              : `link it lower: -Wl,-Ttext-segment=0x${room.lowest.toString(16)} -Wl,-z,max-page-size=4096`,
         })
       if (segment.fileSize > segment.memorySize)
         throw new UnreadableError('a segment is longer in the file than in memory', { file })
@@ -90,7 +94,7 @@ export function loadProgram(
     if (end === 0) throw new UnreadableError('the program has nothing to load', { file })
     process.brkStart = pageUp(end)
     process.brk = process.brkStart
-    memory.map(stackBottom, memory.memorySize, Protection.read | Protection.write, '[stack]')
+    memory.map(stackBottom, room.top, Protection.read | Protection.write, '[stack]')
     const entry = base + Number(header.entry)
     const auxiliary: Array<[number, number]> = [
       [3, headersAt], // AT_PHDR
@@ -105,7 +109,7 @@ export function loadProgram(
       [17, 100], // AT_CLKTCK
       [23, 0], // AT_SECURE
     ]
-    return { entry, stackPointer: writeStack(memory, file, argv, environment, auxiliary) }
+    return { entry, stackPointer: writeStack(memory, room, file, argv, environment, auxiliary) }
   } finally {
     source.close()
   }
@@ -119,16 +123,17 @@ function identity(): Array<[number, number]> {
 /** Fills the top of the stack; returns the stack pointer. */
 function writeStack(
   memory: GuestMemory,
+  room: ProgramRoom,
   file: string,
   argv: readonly string[],
   environment: readonly string[],
   auxiliary: ReadonlyArray<readonly [number, number]>,
 ): number {
-  let at = memory.memorySize - 16
+  let at = room.top - 16
   const text = (value: string): number => {
     const bytes = Buffer.from(`${value}\0`)
     at -= bytes.length
-    if (at < memory.memorySize - STACK_SIZE / 4)
+    if (at < room.top - room.stackSize / 4)
       throw new UsageError('arguments and environment are too long for the stack')
     memory.bytes.set(bytes, at)
     return at

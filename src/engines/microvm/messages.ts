@@ -13,6 +13,8 @@ export type Start =
       readonly environment: readonly string[]
       readonly memorySize: number
       readonly rootFolder: string
+      /** Laid out as the ScratchVM does, so that its image can be written. */
+      readonly seedLayout?: boolean | undefined
     }
   | {
       readonly kind: 'image'
@@ -53,6 +55,8 @@ export type Ended =
 export type Request =
   | { readonly command: 'run' }
   | { readonly command: 'save'; readonly path: string; readonly withFiles: boolean }
+  /** Writes the ScratchVM's `vm_image.sav` and `mem2.txt`. */
+  | { readonly command: 'save-seed'; readonly folder: string }
   | { readonly command: 'describe'; readonly withFiles: boolean }
   | { readonly command: 'release' }
 

@@ -14,7 +14,7 @@ import { hostCall, NR } from './libc.js'
 import { O, type OpenFile, OpenFiles } from './open-files.js'
 
 const SEEK_SET = 0
-const USER_END = 1n << 47n
+export const USER_END = 1n << 47n
 
 /** What to do when a file is not as it was at the save. */
 export type FilePolicy =
@@ -228,22 +228,45 @@ function restoreContent(image: MicroVmFile, record: FileRecord, files: OpenFiles
     digest.update(block)
   if (!digest.digest().equals(record.contentDigest))
     throw new UnreadableError(`the saved content of ${record.name} is damaged`, { file: image.source.path })
+  replaceContent(
+    files,
+    record.path,
+    record.name,
+    record.mode || 0o644,
+    blocks(image.source, Number(record.contentOffset), Number(record.contentLength)),
+  )
+}
+
+/** A file below the root gets a new content, whole or not at all. `target` is absolute within the root. */
+export function replaceContent(
+  files: OpenFiles,
+  target: string,
+  name: string,
+  mode: number,
+  content: Iterable<Uint8Array>,
+): void {
   if (files.readOnly)
-    throw new LossError('contents cannot be restored below a read-only root', { file: record.name })
-  const temporary = `${record.path}.imago-restore`
-  const fd = files.resolve(temporary, O.CREAT | O.WRONLY | O.TRUNC | O.NOFOLLOW, record.mode || 0o644)
-  if (fd < 0) throw fileError(record, `its content cannot be written (errno ${-fd})`, files)
+    throw new LossError('contents cannot be restored below a read-only root', { file: name })
+  const fail = (found: string): never => {
+    throw new LossError(`the content of ${name} cannot be restored`, {
+      file: files.rootFolder + target,
+      found,
+    })
+  }
+  const temporary = `${target}.imago-restore`
+  const fd = files.resolve(temporary, O.CREAT | O.WRONLY | O.TRUNC | O.NOFOLLOW, mode)
+  if (fd < 0) fail(`it cannot be written (errno ${-fd})`)
   try {
-    for (const block of blocks(image.source, Number(record.contentOffset), Number(record.contentLength)))
+    for (const block of content)
       for (let done = 0; done < block.length; ) done += fs.writeSync(fd, block, done)
     fs.fsyncSync(fd)
   } finally {
     hostCall(NR.close, fd)
   }
   const result = files.withParent(temporary, (from, name) =>
-    files.withParent(record.path, (to, newName) => hostCall(264, from, name, to, newName)),
+    files.withParent(target, (to, newName) => hostCall(264, from, name, to, newName)),
   )
-  if (result < 0) throw fileError(record, `its content cannot be put in place (errno ${-result})`, files)
+  if (result < 0) fail(`it cannot be put in place (errno ${-result})`)
 }
 
 function fillPipe(image: MicroVmFile, record: FileRecord, ends: { write: number }): void {

@@ -25,7 +25,7 @@ const SEEK_CUR = 1
 const LONGEST_EXTENT = 4 << 20
 const FIONREAD = 0x541b
 /** The flags of a ring-3 program; RF and the like are of the moment. */
-const KEPT_FLAGS = 0x240dd5n
+export const KEPT_FLAGS = 0x240dd5n
 
 export interface SaveOptions {
   /** Store the content of regular files, too. */

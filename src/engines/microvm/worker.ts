@@ -18,6 +18,8 @@ import { faultReport, hostSide, Monitor, type Outcome, STOP_WORD } from './monit
 import { OpenFiles } from './open-files.js'
 import { restoreGuest } from './restore.js'
 import { describeGuest, saveGuest } from './save.js'
+import { isSeedImage, restoreSeedGuest, saveSeedGuest } from './seed-image.js'
+import { SEED_ROOM } from './seed-layout.js'
 
 const setup = workerData as WorkerSetup
 const shared = new Int32Array(setup.shared)
@@ -28,13 +30,22 @@ async function makeGuest(): Promise<Guest> {
   const makeCpu = await engineNamed(setup.engine).load()
   const host = hostSide(shared, setup.wakeFd)
   const { start } = setup
-  if (start.kind === 'image')
-    return restoreGuest(start.path, makeCpu, host, { ...start, readOnly: setup.readOnly })
+  if (start.kind === 'image') {
+    const restore = isSeedImage(start.path) ? restoreSeedGuest : restoreGuest
+    return restore(start.path, makeCpu, host, { ...start, readOnly: setup.readOnly })
+  }
   const files = new OpenFiles(start.rootFolder, setup.readOnly)
   files.connectStandardStreams()
   const memory = GuestMemory.create(start.memorySize)
   const process = newProcess(start.argv[0]!)
-  const { entry, stackPointer } = loadProgram(memory, process, start.file, start.argv, start.environment)
+  const { entry, stackPointer } = loadProgram(
+    memory,
+    process,
+    start.file,
+    start.argv,
+    start.environment,
+    start.seedLayout === true ? SEED_ROOM : undefined,
+  )
   const cpu = makeCpu(memory)
   cpu.writeState(initialState(entry, stackPointer))
   return { memory, cpu, files, process, host }
@@ -63,6 +74,9 @@ function serve(guest: Guest, monitor: Monitor, request: Request): Reply {
       const now = BigInt(Date.now()) * 1_000_000n
       return { kind: 'saved', ...saveGuest(guest, request.path, { withFiles: request.withFiles, now }) }
     }
+    case 'save-seed':
+      saveSeedGuest(guest, request.folder)
+      return { kind: 'done' }
     case 'describe': {
       const now = BigInt(Date.now()) * 1_000_000n
       const { record, contents } = describeGuest(guest, { withFiles: request.withFiles, now })

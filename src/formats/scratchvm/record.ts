@@ -16,9 +16,9 @@ import { UnreadableError } from '../../lib/errors.js'
 
 export const MEMORY_ROOM = 0xf0000
 export const MOST_FILES = 64
-const MSR_ROOM = 32
+export const MSR_ROOM = 32
 const FPU_SIZE = 416
-const PATH_ROOM = 256
+export const PATH_ROOM = 256
 const PADDING = 7
 export const MEMORY_OFFSET = 1408
 export const IMAGE_SIZE = 1_002_376

@@ -17,6 +17,7 @@ import {
 import { decodeSpecialRegisters, encodeSpecialRegisters } from '../../../src/isa/x86-64-kvm.js'
 import { ImagoError } from '../../../src/lib/errors.js'
 import { rounds } from '../../helpers/rounds.js'
+import { scratchSample } from '../../helpers/scratch-sample.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 
 const u64 = fc.bigInt({ min: 0n, max: (1n << 64n) - 1n })
@@ -223,6 +224,29 @@ test('a ScratchVM image, padded or packed, survives a round trip byte for byte',
     view.setUint32(456, 33, true)
     expect(() => decodeScratch(image)).toThrow('too many MSRs')
   }
+})
+
+test('any ScratchVM image is refused with a reason, or comes out as it went in', () => {
+  const sample = scratchSample()
+  fc.assert(
+    fc.property(
+      fc.boolean(),
+      fc.array(fc.tuple(fc.oneof(fc.nat(1407), fc.integer({ min: 984_448, max: 1_002_368 })), fc.nat(255)), {
+        minLength: 1,
+        maxLength: 40,
+      }),
+      (packed, changes) => {
+        const image = packed ? scratchSample({ packed }) : Buffer.from(sample)
+        for (const [at, value] of changes) image[at] = value
+        try {
+          expect(Buffer.compare(encodeScratch(decodeScratch(image)), image)).toBe(0)
+        } catch (error) {
+          expect(error).toBeInstanceOf(ImagoError)
+        }
+      },
+    ),
+    { numRuns: rounds(2000, 100) },
+  )
 })
 
 test('x87 and SSE state survives the way to struct kvm_fpu and back', () => {
