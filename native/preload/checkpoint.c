@@ -97,6 +97,8 @@ static void checkpoint(siginfo_t *info, void *context) {
   scratch->process_fd = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
   if (writer_at_work()) refuse(scratch, "the last one is still being written", 0);
   else if (scratch->process_fd < 0) refuse(scratch, "/proc is not there", scratch->process_fd);
+  else if (place_identity(scratch->process_fd, PLACE_PID_FOR_CHILDREN) != inherited_places[PLACE_PID_FOR_CHILDREN])
+    refuse(scratch, "keep a program that has left its pid namespace for its children: the writer would be one of them", 0);
   else if (stop_threads(scratch)) {
     scratch->capture_time = clock_nanoseconds(0);
     note_own_thread(scratch, &scratch->threads[__atomic_fetch_add(&scratch->thread_count, 1, __ATOMIC_ACQ_REL)], info, context);
@@ -143,7 +145,7 @@ static void go_on(uint64_t frame, uint64_t leader) {
   struct resume_block *block = &imago_resume_block;
   if (leader) { /* before any thread takes signals again */
     install();
-    refresh_inherited_files();
+    refresh_what_is_inherited();
   }
   if (__atomic_sub_fetch(&block->threads_to_come, 1, __ATOMIC_ACQ_REL) == 0) futex_wake(&block->threads_to_come, false);
   for (uint32_t left; (left = __atomic_load_n(&block->threads_to_come, __ATOMIC_ACQUIRE)) != 0;)
@@ -158,6 +160,6 @@ static void enter_resumed(uint64_t frame, uint64_t leader) {
 
 __attribute__((constructor)) static void start(void) {
   read_environment(&defaults);
-  note_inherited_files();
+  note_what_is_inherited();
   install();
 }

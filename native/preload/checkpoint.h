@@ -73,8 +73,14 @@ struct inherited_file {
 };
 #define MAX_INHERITED 64
 extern struct inherited_file inherited_files[MAX_INHERITED] __attribute__((visibility("hidden")));
-void note_inherited_files(void) __attribute__((visibility("hidden")));
-void refresh_inherited_files(void) __attribute__((visibility("hidden")));
+/* Root folder and namespaces that the program was started in: restored, it lives in those of its restorer. */
+#define MAX_PLACES 9
+#define PLACE_PID_FOR_CHILDREN 8
+extern const char *const place_paths[MAX_PLACES] __attribute__((visibility("hidden")));
+extern uint64_t inherited_places[MAX_PLACES] __attribute__((visibility("hidden")));
+uint64_t place_identity(int process, uint32_t place) __attribute__((visibility("hidden")));
+void note_what_is_inherited(void) __attribute__((visibility("hidden")));
+void refresh_what_is_inherited(void) __attribute__((visibility("hidden")));
 
 extern int checkpoint_signal __attribute__((visibility("hidden")));
 
@@ -95,6 +101,10 @@ __attribute__((noreturn)) void write_image(struct scratch *scratch, uint32_t num
 static inline long futex_wait(uint32_t *word, uint32_t value, bool shared, uint64_t nanoseconds) {
   const struct time_pair limit = pair_of(nanoseconds);
   return call(futex, word, shared ? 0 : 128, value, &limit, 0, 0);
+}
+
+static inline uint64_t device_number(uint64_t major, uint64_t minor) {
+  return (minor & 0xff) | (major & 0xfff) << 8 | (minor & ~0xfful) << 12 | (major & ~0xffful) << 32;
 }
 
 static inline void futex_wake(uint32_t *word, bool shared) {

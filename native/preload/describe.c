@@ -82,6 +82,8 @@ static void describe_status(struct writer *writer) {
       }
     } else if (begins_with(line, "CapEff:")) credential->capabilities = take_number(&at, 16);
     else if (begins_with(line, "VmLck:") && *at != '0') writer->has_locked_memory = true;
+    else if (begins_with(line, "RssAnon:") || begins_with(line, "RssShmem:") || begins_with(line, "VmSwap:"))
+      writer->expected += take_number(&at, 10) * 1024;
     else if (begins_with(line, "NoNewPrivs:") && *at == '1') process->flags |= PROCESS_FLAG_NO_NEW_PRIVILEGES;
     else if (begins_with(line, "Seccomp:") && *at != '0') add_loss(writer, "seccomp filter", "system calls of the program are restricted");
     else if (begins_with(line, "TracerPid:") && *at != '0') add_loss(writer, "a debugger attached to it", at);

@@ -33,7 +33,7 @@ static uint32_t kind_of(int fd, const struct note_description *description, cons
     if (same_text(link, anonymous_kinds[i].link)) return anonymous_kinds[i].kind;
   if (link[0] != '/') return DESCRIPTION_KIND_OTHER;
   switch (FMODE(description->mode)) {
-    case MODE_REGULAR: return DESCRIPTION_KIND_REGULAR;
+    case MODE_REGULAR: return is_message_queue(fd) ? DESCRIPTION_KIND_OTHER : DESCRIPTION_KIND_REGULAR;
     case MODE_DIRECTORY: return DESCRIPTION_KIND_DIRECTORY;
     case MODE_FIFO: return DESCRIPTION_KIND_FIFO;
     case MODE_CHARACTER:
@@ -244,7 +244,7 @@ static void judge(struct writer *writer, struct note_description *description) {
   put(&text, "descriptor "), put_decimal(&text, fd), put(&text, ", ");
   put_bytes(&text, path, description->path.length < 200 ? description->path.length : 200);
   add_loss(writer,
-           begins_with(path, "socket:") ? "a socket" : begins_with(path, "anon_inode:inotify") ? "an inotify watch"
+           is_message_queue(fd) ? "a POSIX message queue" : begins_with(path, "socket:") ? "a socket" : begins_with(path, "anon_inode:inotify") ? "an inotify watch"
              : begins_with(path, "anon_inode:[io_uring]")  ? "an io_uring"
              : begins_with(path, "pipe:")                  ? "a pipe to another process"
              : begins_with(path, "/dev/ptmx")              ? "a pseudo terminal"

@@ -3,6 +3,24 @@
 #include <linux/stat.h>
 
 struct inherited_file inherited_files[MAX_INHERITED];
+uint64_t inherited_places[MAX_PLACES];
+
+const char *const place_paths[MAX_PLACES] = {"root",   "ns/mnt",    "ns/net",  "ns/ipc",
+                                             "ns/uts", "ns/cgroup", "ns/user", "ns/time", "ns/pid_for_children"};
+
+/* What tells a namespace or root folder from others: 0 where /proc does not say. */
+uint64_t place_identity(int process, uint32_t place) {
+  struct statx stat;
+  if (failed(call(statx, process, place_paths[place], 0, STATX_INO, &stat))) return 0;
+  return stat.stx_ino ^ device_number(stat.stx_dev_major, stat.stx_dev_minor) << 32;
+}
+
+static void note_places(void) {
+  const long process = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+  if (failed(process)) return;
+  for (uint32_t i = 0; i < MAX_PLACES; i++) inherited_places[i] = place_identity(process, i);
+  call(close, process);
+}
 
 /* The inode of a pipe or socket, else 0. */
 static uint64_t connection_inode(int fd) {
@@ -12,7 +30,8 @@ static uint64_t connection_inode(int fd) {
   return type == 0010000 || type == 0140000 ? stat.stx_ino : 0;
 }
 
-void note_inherited_files(void) {
+void note_what_is_inherited(void) {
+  note_places();
   char entries[1024];
   uint32_t count = 0;
   const long directory = call(openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
@@ -27,6 +46,7 @@ void note_inherited_files(void) {
   call(close, directory);
 }
 
-void refresh_inherited_files(void) {
+void refresh_what_is_inherited(void) {
+  note_places();
   for (uint32_t i = 0; i < MAX_INHERITED && inherited_files[i].fd != 0; i++) inherited_files[i].inode = connection_inode(inherited_files[i].fd);
 }

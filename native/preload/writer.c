@@ -38,6 +38,14 @@ void *allocate(struct writer *writer, size_t size) {
   return memory;
 }
 
+/* For the bar that imago draws. */
+void tell_progress(struct writer *writer) {
+  TEXT(line, 64);
+  writer->told = writer->written;
+  put(&line, "progress "), put_decimal(&line, writer->written), put(&line, " "), put_decimal(&line, writer->expected);
+  reply_line(&writer->scratch->options, line.start);
+}
+
 /* Names every loss, one line each, and ends. */
 static void refuse_losses(struct writer *writer) {
   struct scratch *scratch = writer->scratch;
@@ -86,6 +94,7 @@ static void open_image(struct writer *writer) {
   const long fd = call(openat, AT_FDCWD, writer->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (failed(fd)) fail(writer, "create the image", fd);
   writer->out = fd;
+  hold_lock(writer);
   writer->end = PAGE; /* the first page is for the ELF header, written last */
 }
 
@@ -141,6 +150,7 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
   describe_process(writer);
   describe_mappings(writer);
   describe_files(writer);
+  find_what_is_outside(writer);
   if (writer->lists[LIST_LOSS].count > 0 && !scratch->options.force) refuse_losses(writer);
   choose_paths(writer);
   open_image(writer);
@@ -157,6 +167,7 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
     say_go(scratch, GO_RUN);
   }
   const long self = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+  remove_stale_files(writer);
   if (!writer->has_locked_memory) describe_advice(writer, self);
   write_mappings(writer, false);
   if (scratch->options.blocking) writer->image->pause = clock_nanoseconds(1) - scratch->start_time;

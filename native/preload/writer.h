@@ -25,6 +25,7 @@ struct writer {
   bool has_locked_memory; /* mlock: a copy does not inherit it */
   int out, memory, program_memory, pagemap; /* files: the image, /proc/self/mem, /proc/PROGRAM/mem, /proc/self/pagemap */
   uint64_t end;                             /* of what is written so far */
+  uint64_t written, told, expected;         /* bytes: written, of those told to who asked, about how many it will be */
   unsigned char *bounce;                    /* BOUNCE_SIZE bytes */
   char path[PATH_SIZE], temporary[PATH_SIZE];
 };
@@ -33,7 +34,11 @@ struct writer {
 /* In note_mapping.reserved until its bytes are written: pages that are not there lie in the image it was restored from. */
 #define LAZILY_RESTORED 1u
 
+/* Bytes between two words of progress: many enough to be cheap, few enough for a bar that moves. */
+#define PROGRESS_STEP (32ul << 20)
+
 /* writer.c */
+void tell_progress(struct writer *writer);
 __attribute__((noreturn)) void fail(struct writer *writer, const char *what, long error);
 void *allocate(struct writer *writer, size_t size);
 /* lists.c */
@@ -50,11 +55,17 @@ void describe_process(struct writer *writer);
 bool find_holes(struct scratch *scratch);
 void describe_mappings(struct writer *writer);
 void describe_advice(struct writer *writer, int process);
+/* outside.c: what the program has in the kernel outside of itself, which no image keeps */
+void find_what_is_outside(struct writer *writer);
+bool is_message_queue(int fd);
 /* files.c */
 void describe_files(struct writer *writer);
 void write_kept_content(struct writer *writer);
 /* memory.c */
 void write_mappings(struct writer *writer, bool before_go);
+/* sweep.c */
+void hold_lock(struct writer *writer);
+void remove_stale_files(struct writer *writer);
 /* elf.c */
 void write_headers(struct writer *writer);
 
@@ -64,10 +75,8 @@ static inline void write_at(struct writer *writer, const void *bytes, size_t siz
     const long done = call(pwrite64, writer->out, from, size, offset);
     if (done == ERROR_INTERRUPTED) continue;
     if (failed(done) || done == 0) fail(writer, "write the image", done);
+    writer->written += done;
+    if (writer->written - writer->told >= PROGRESS_STEP) tell_progress(writer);
     from += done, offset += done, size -= done;
   }
-}
-
-static inline uint64_t device_number(uint64_t major, uint64_t minor) {
-  return (minor & 0xff) | (major & 0xfff) << 8 | (minor & ~0xfful) << 12 | (major & ~0xffful) << 32;
 }

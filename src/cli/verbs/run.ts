@@ -44,6 +44,8 @@ export const command: Command = {
     )
     if (args.rest.length === 0) throw new UsageError('no program given', { hint: 'imago run -- PROGRAM…' })
     const file = findProgram(args.rest[0]!)
+    const { becomeProgram, takeInheritance } = await import('../../engines/preload/libc.js')
+    const inherited = takeInheritance()
     if (options.until !== undefined) {
       const { runUntil } = await import('../../engines/run-until.js')
       const pid = runUntil(file, args.rest, options.until as string)
@@ -64,8 +66,7 @@ export const command: Command = {
         throw new UsageError('--compress goes with --interval', {
           hint: 'imago checkpoint --compress for one image',
         })
-      const { becomeProgram } = await import('../../engines/preload/libc.js')
-      const errno = becomeProgram(file, args.rest, environmentFor(chosen))
+      const errno = becomeProgram(file, args.rest, environmentFor(chosen), inherited)
       throw new HostError(`cannot start it: errno ${errno}`, { file })
     }
     const interval = Number(options.interval)
@@ -75,6 +76,7 @@ export const command: Command = {
     return await keepRunning(file, args.rest, {
       ...chosen,
       interval,
+      inherited,
       compress: options.compress === true,
       onCheckpoint: result =>
         output.note(

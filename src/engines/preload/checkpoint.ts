@@ -4,7 +4,7 @@
  *   imago                                                  the program (native/preload)
  *   /tmp/imago-request-PID, /tmp/imago-reply-… are made
  *   sigqueue(signal, "imago") ───────────────────────────► reads the request, freezes, goes on
- *   reads the reply as it grows   ◄─────────────────────── "writer PID", "done PAUSE PATH" | "error …" | "loss …", "refused"
+ *   reads the reply as it grows   ◄─────────────────────── "writer PID", "progress BYTES ABOUT", "done PAUSE PATH" | "error …" | "loss …", "refused"
  *   verifies the image; with --stop ends the program, which stood still until then
  */
 import fs from 'node:fs'
@@ -23,6 +23,9 @@ const REQUEST_VALUE = 0x6f67616d69n
 /** How long a program may take to begin, ms. Its threads stop within 10 s or it refuses. */
 const ANSWER_LIMIT = 30_000
 
+/** Share of the whole that writing takes, for the bar; reading it again to verify it takes the rest. */
+const WRITTEN = 0.7
+
 interface Answer {
   readonly path: string
   /** Nanoseconds. */
@@ -40,7 +43,8 @@ export async function checkpoint(pid: number, options: CheckpointOptions): Promi
   process.once('SIGINT', onInterrupt)
   try {
     request.send()
-    const answer = await request.answer(() => interrupted)
+    const answer = await request.answer(() => interrupted, options.onProgress)
+    options.onProgress?.(WRITTEN, 'verifying')
     const problems = await verify(program.root + answer.path)
     if (problems.length > 0)
       throw new UnreadableError(`the image is not what was written: ${problems[0]}`, { file: answer.path })
@@ -120,7 +124,7 @@ class Request {
   }
 
   /** The program's words, until they tell the outcome. */
-  async answer(interrupted: () => boolean): Promise<Answer> {
+  async answer(interrupted: () => boolean, onProgress: CheckpointOptions['onProgress']): Promise<Answer> {
     const begun = performance.now()
     const losses: string[] = []
     let seen = 0
@@ -130,7 +134,11 @@ class Request {
       for (; seen < lines.length; seen++) {
         const [, word, rest] = /^(\S+) ?(.*)$/.exec(lines[seen]!) ?? []
         if (word === 'writer') writer = Number(rest)
-        else if (word === 'loss') losses.push(rest!)
+        else if (word === 'progress') {
+          const [written, about] = rest!.split(' ').map(Number) as [number, number]
+          const fraction = Math.min(1, written / Math.max(1, about))
+          onProgress?.(fraction * WRITTEN, `writing, ${Math.round(written / 2 ** 20)} MiB`)
+        } else if (word === 'loss') losses.push(rest!)
         else if (word === 'error') throw new ImagoError(`no checkpoint: ${rest}`)
         else if (word === 'refused') throw refusal(losses)
         else if (word === 'done') {

@@ -9,6 +9,8 @@ export interface KeepOptions extends RunOptions {
   /** Seconds between checkpoints. */
   readonly interval: number
   readonly compress: boolean
+  /** Descriptors above the standard streams that the program gets, under their numbers. */
+  readonly inherited: readonly number[]
   onCheckpoint(result: CheckpointResult): void
   /** A checkpoint failed; the program and the intervals go on. */
   onFailure(error: Error): void
@@ -22,7 +24,7 @@ export async function keepRunning(
 ): Promise<number> {
   const child = spawn(file, words.slice(1), {
     argv0: words[0],
-    stdio: 'inherit',
+    stdio: inheritedFiles(options.inherited),
     env: environmentFor(options),
   })
   let running = true
@@ -51,4 +53,9 @@ export async function keepRunning(
       resolve(code ?? 128 + os.constants.signals[signal!])
     })
   })
+}
+
+function inheritedFiles(files: readonly number[]): ('inherit' | 'ignore' | number)[] {
+  const count = Math.max(2, ...files) + 1
+  return Array.from({ length: count }, (_, fd) => (fd < 3 ? 'inherit' : files.includes(fd) ? fd : 'ignore'))
 }

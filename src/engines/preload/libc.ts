@@ -24,21 +24,46 @@ export function queueSignal(pid: number, signal: number, value: bigint): number 
     : koffi!.errno()
 }
 
+/** Gives this process, and what it starts, the limit of open files that it was started with. */
+function restoreOpenFileLimit(value: string | undefined): void {
+  const RLIMIT_NOFILE = 7
+  if (value === undefined || !/^\d+ \d+$/.test(value)) return
+  const limits = new BigUint64Array(value.split(' ').map(BigInt))
+  call('int setrlimit(int resource, const uint64_t *limits)', RLIMIT_NOFILE, limits)
+}
+
+/**
+ * Undoes what Node has done to what a program inherits: takes what the launcher `imago` noted before Node began out of the environment, gives the
+ * limit of open files back, and returns the inherited descriptors above the standard streams.
+ */
+export function takeInheritance(): readonly number[] {
+  const { IMAGO_INHERITED: files = '', IMAGO_OPEN_FILES: limit } = process.env
+  delete process.env.IMAGO_INHERITED
+  delete process.env.IMAGO_OPEN_FILES
+  restoreOpenFileLimit(limit)
+  return files
+    .split(' ')
+    .filter(Boolean)
+    .map(Number)
+    .filter(fd => Number.isInteger(fd) && fd > 2)
+}
+
 /**
  * execve(2): becomes `file`. Returns the errno only when it fails. What Node did to itself and the program would inherit is
- * undone first: ignored signals, standard streams closed on exec.
+ * undone first: ignored signals, `inherited` descriptors and standard streams closed on exec.
  */
 export function becomeProgram(
   file: string,
   words: readonly string[],
   environment: Readonly<Record<string, string | undefined>>,
+  inherited: readonly number[],
 ): number {
   const F_SETFD = 2
   const SIGPIPE = 13
   const SIGXFSZ = 25
   for (const signal of [SIGPIPE, SIGXFSZ]) call('intptr_t signal(int number, intptr_t handler)', signal, 0)
   // Node marks all descriptors close-on-exec when it starts.
-  for (const fd of [0, 1, 2]) call('int fcntl(int fd, int command, int flags)', fd, F_SETFD, 0)
+  for (const fd of [0, 1, 2, ...inherited]) call('int fcntl(int fd, int command, int flags)', fd, F_SETFD, 0)
   const variables = Object.entries(environment).flatMap(([name, value]) =>
     value === undefined ? [] : [`${name}=${value}`],
   )

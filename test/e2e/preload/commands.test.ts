@@ -1,12 +1,11 @@
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { nativePart } from '../../../src/engines/preload/native-parts.js'
-import { packageRoot } from '../../../src/lib/parts.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
+import { compile, read, start, until } from './started.js'
 
 /** Counts to 40 on stdout, slowly, and ends with 7. */
 const counter = `
@@ -15,29 +14,6 @@ const counter = `
 int main(void) { for (int i = 0; i < 40; i++) { printf("%d\\n", i); fflush(stdout); usleep(100000); } return 7; }
 `
 const all = Array.from({ length: 40 }, (_, i) => `${i}\n`).join('')
-
-function compile(folder: string, name: string, source: string, ...flags: string[]): string {
-  const file = path.join(folder, name)
-  fs.writeFileSync(`${file}.c`, source)
-  execFileSync('gcc', ['-O1', ...flags, '-o', file, `${file}.c`])
-  return file
-}
-
-/** `imago words…` in the background, its stdout in a file, which the restored program goes on writing to. */
-function start(folder: string, words: readonly string[], output: string): ChildProcess {
-  const fd = fs.openSync(path.join(folder, output), 'a')
-  const child = spawn(path.join(packageRoot, 'imago'), words, { cwd: folder, stdio: ['ignore', fd, fd] })
-  fs.closeSync(fd)
-  onTestFinished(() => void child.kill('SIGKILL'))
-  return child
-}
-
-const read = (folder: string, name: string) => fs.readFileSync(path.join(folder, name), 'utf8')
-
-async function until(condition: () => boolean): Promise<void> {
-  for (let i = 0; i < 3000 && !condition(); i++) await sleep(10)
-  expect(condition()).toBe(true)
-}
 
 describe('run, checkpoint, restore', () => {
   test.for([

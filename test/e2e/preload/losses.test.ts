@@ -1,0 +1,97 @@
+/** What lies outside of a program, in the kernel, is named before anything is written. */
+import { execFileSync } from 'node:child_process'
+import fs from 'node:fs'
+import path from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+import { canBeFrozen, imago } from '../../helpers/imago.js'
+import { temporaryFolder } from '../../helpers/temporary-folder.js'
+import { compile, read, start, until } from './started.js'
+
+/** Runs C statements in a program that then waits for `go` and ends with 9; returns its pid, folder and what it said first. */
+async function program(headers: readonly string[], statements: string) {
+  const folder = temporaryFolder()
+  const source = `
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <unistd.h>
+${headers.map(name => `#include <${name}>`).join('\n')}
+int main(void) {
+  ${statements}
+  fflush(stdout);
+  while (access("go", F_OK) != 0) usleep(10000);
+  return 9;
+}`
+  const child = start(folder, ['run', '--', compile(folder, 'program', source)], 'out')
+  await until(() => read(folder, 'out').endsWith('\n'))
+  await canBeFrozen(child.pid!)
+  return { pid: String(child.pid), folder, image: path.join(folder, 'image'), said: read(folder, 'out') }
+}
+
+async function expectLosses(pid: string, folder: string, losses: readonly (string | RegExp)[]) {
+  const words = ['checkpoint', pid, '-o', path.join(folder, 'image')]
+  const refused = imago(words)
+  expect(refused.code).toBe(4)
+  for (const loss of losses) expect(refused.stderr).toMatch(loss)
+  expect(fs.readdirSync(folder).filter(name => name.includes('image'))).toEqual([])
+  expect(imago([...words, '--force']).code).toBe(0)
+}
+
+test('System V message queues, semaphores and shared memory that the program used', async () => {
+  const { pid, folder, said } = await program(
+    ['sys/ipc.h', 'sys/msg.h', 'sys/sem.h', 'sys/shm.h'],
+    `struct { long type; char text[4]; } message = {1, "abc"};
+  int queue = msgget(IPC_PRIVATE, 0600), unused = msgget(IPC_PRIVATE, 0600);
+  int set = semget(IPC_PRIVATE, 3, 0600), memory = shmget(IPC_PRIVATE, 4096, 0600);
+  struct sembuf up = {2, 1, 0};
+  msgsnd(queue, &message, sizeof message.text, 0);
+  semop(set, &up, 1);
+  printf("%d %d %d %d\\n", queue, set, memory, unused);`,
+  )
+  const [queue, set, memory, unused] = said.split(/\s/)
+  onTestFinished(() => {
+    execFileSync('ipcrm', ['-q', queue!, '-q', unused!, '-s', set!, '-m', memory!])
+  })
+  await expectLosses(pid, folder, [
+    `System V message queue: id ${queue}\n`,
+    `System V semaphores: id ${set}\n`,
+    `System V shared memory of its making: id ${memory}\n`,
+  ])
+})
+
+test('a POSIX message queue is named, not taken for a deleted file', async () => {
+  const name = `/imago-test-${process.pid}`
+  const { pid, folder } = await program(
+    ['mqueue.h', 'fcntl.h'],
+    `printf("%d\\n", mq_open("${name}", O_RDWR | O_CREAT, 0600, 0)); mq_unlink("${name}");`,
+  )
+  await expectLosses(pid, folder, [/a POSIX message queue: descriptor 3/])
+})
+
+test('a namespace that the program went to by itself', async ({ skip }) => {
+  const { pid, folder, said } = await program(
+    ['sched.h'],
+    'printf("%d\\n", unshare(CLONE_NEWUSER | CLONE_NEWUTS | CLONE_NEWNET));',
+  )
+  skip(said !== '0\n', 'no user namespaces here')
+  await expectLosses(pid, folder, [/namespace of its own: net$/m, /: uts$/m, /: user$/m])
+})
+
+test('a program in namespaces it was started in is kept, also a second time', async ({ skip }) => {
+  const folder = temporaryFolder()
+  const source =
+    '#include <unistd.h>\nint main(void) { while (access("go", F_OK) != 0) usleep(5000); return 9; }'
+  const file = compile(folder, 'program', source)
+  const child = start(folder, ['run', '--', 'unshare', '-Urn', file], 'out')
+  await until(
+    () => child.exitCode !== null || fs.readFileSync(`/proc/${child.pid}/comm`, 'utf8') === 'program\n',
+  )
+  skip(child.exitCode !== null, 'no user namespaces here')
+  await canBeFrozen(child.pid!)
+  const image = path.join(folder, 'image')
+  expect(imago(['checkpoint', String(child.pid), '-o', image, '--stop'])).toMatchObject({ code: 0 })
+  const restored = start(folder, ['restore', '--pid', 'new', image], 'out')
+  await until(() => fs.readFileSync(`/proc/${restored.pid}/task/${restored.pid}/children`, 'utf8') !== '')
+  const pid = fs.readFileSync(`/proc/${restored.pid}/task/${restored.pid}/children`, 'utf8').trim()
+  await until(() => fs.readFileSync(`/proc/${pid}/comm`, 'utf8') === 'program\n')
+  expect(imago(['checkpoint', pid, '-o', `${image}2`, '--stop'])).toMatchObject({ code: 0 })
+})
