@@ -66,12 +66,13 @@ export async function runSession(vm: MicroVm, options: SessionOptions, output: O
 async function save(vm: MicroVm, options: SessionOptions, output: Output): Promise<void> {
   await vm.save(options.image, options.withFiles)
   if (options.seedFolder !== undefined) await vm.saveSeedImage(options.seedFolder)
-  await printBlock(seedImageIn(options.seedFolder) ?? options.image, output)
+  await printBlock(options.seedFolder === undefined ? options.image : seedImageIn(options.seedFolder), output)
   output.note(`saved to ${path.relative('', options.image) || options.image}`)
   await options.afterSave?.()
 }
 
-export const seedImageIn = (folder: string | undefined) => folder && path.join(folder, 'vm_image.sav')
+/** Where the ScratchVM's image is written. */
+export const seedImageIn = (folder: string) => path.join(folder, 'vm_image.sav')
 
 /** What the ScratchVM prints at each save and restore. */
 export async function printBlock(image: string, output: Output): Promise<void> {

@@ -20,6 +20,11 @@ export const command: Command = {
     { flags: '--run <program>', summary: 'start this program and send it' },
     { flags: '--live', summary: 'send memory in rounds while the guest runs (KVM; with --run)' },
     { flags: '--after <time>', summary: 'with --run: send after this time (--live: 0)' },
+    {
+      flags: '--seed',
+      summary:
+        "the ScratchVM's own form: vm_image.sav as it is over plain TCP, WITHOUT authentication, encryption or acknowledgement; the image stays here",
+    },
     { flags: '--compress', summary: 'compress pages with zstd' },
     { flags: '--key <file>', summary: "shared key (default: the user's own, ~/.config/imago/key)" },
     { flags: '--memory <size>', summary: 'memory of the guest, with --run', default: '64M' },
@@ -32,6 +37,7 @@ export const command: Command = {
     ...sessionOptions,
   ],
   examples: [
+    ['imago vm send --seed vm_image.sav 127.0.0.1:4040', 'to a server of the ScratchVM, or vm serve --seed'],
     ['imago vm send prog.vm 127.0.0.1:4040', 'send a saved machine'],
     [
       'imago vm send --run ./prog --live 127.0.0.1:4040',
@@ -46,11 +52,42 @@ export const command: Command = {
       program === undefined ? [args.rest[0], args.rest.slice(1)] : [args.imageOrTarget, args.rest]
     if (target === undefined || (program === undefined && words.length > 0))
       throw new UsageError('where to?', { expected: 'imago vm send IMAGE HOST:PORT' })
+    const image = path.resolve(
+      (options.output as string | undefined) ?? `${path.basename(program ?? 'guest')}.vm`,
+    )
+    const started = (file: string) => ({
+      file,
+      argv: [file, ...words],
+      environment: environmentOf(options.env as readonly string[] | undefined),
+      memorySize: memorySize(options.memory as string),
+      rootFolder: path.resolve((options.root as string | undefined) ?? '.'),
+    })
     const common = {
       ...hostAndPort(target),
       key: options.key as string | undefined,
       compress: options.compress === true,
       retries: options.retries === undefined ? undefined : Number(options.retries),
+    }
+    if (options.seed === true) {
+      if (options.live === true || options.after !== undefined || options.compress === true)
+        throw new UsageError('the form of the ScratchVM knows neither --live, --after nor --compress')
+      const { sendSeedImage, sendSeedRun } = await import('../vm-seed.js')
+      if (program === undefined) return sendSeedImage(path.resolve(args.imageOrTarget!), common, output)
+      return sendSeedRun(
+        started(program),
+        {
+          engine: options.engine as 'kvm' | 'unicorn' | undefined,
+          readOnly: options.readOnly === true,
+          trace: options.trace === true,
+        },
+        {
+          image,
+          withFiles: options.withFiles === true,
+          timeoutMs: milliseconds(options.timeout),
+        },
+        common,
+        output,
+      )
     }
     if (program === undefined) {
       if (options.live === true)
@@ -58,19 +95,13 @@ export const command: Command = {
       return sendRestingImage(path.resolve(args.imageOrTarget!), common, output)
     }
     return sendRunning(
-      {
-        file: program,
-        argv: [program, ...words],
-        environment: environmentOf(options.env as readonly string[] | undefined),
-        memorySize: memorySize(options.memory as string),
-        rootFolder: path.resolve((options.root as string | undefined) ?? '.'),
-      },
+      started(program),
       {
         ...common,
         engine: options.engine as 'kvm' | 'unicorn' | undefined,
         live: options.live === true,
         afterMs: milliseconds(options.after) ?? (options.live === true ? 0 : undefined),
-        image: path.resolve((options.output as string | undefined) ?? `${path.basename(program)}.vm`),
+        image,
         withFiles: options.withFiles === true,
         readOnly: options.readOnly === true,
         trace: options.trace === true,

@@ -11,6 +11,11 @@ export const command: Command = {
     { flags: '--port <number>', summary: 'TCP port', default: '4040' },
     { flags: '--host <address>', summary: 'address to listen on', default: '127.0.0.1' },
     { flags: '--key <file>', summary: "shared key (default: the user's own, ~/.config/imago/key)" },
+    {
+      flags: '--seed',
+      summary:
+        "take the ScratchVM's own form: vm_image.sav over plain TCP, WITHOUT authentication or encryption: whoever reaches the port runs a guest here, confined to --root",
+    },
     { flags: '--store <folder>', summary: 'where images arrive', default: '.imago-store' },
     {
       flags: '--files <policy>',
@@ -28,6 +33,27 @@ export const command: Command = {
     const { MicroVm } = await import('../../engines/microvm/micro-vm.js')
     const { chooseEngine } = await import('../../engines/microvm/engines.js')
     const { printBlock, runSession } = await import('../vm-session.js')
+    if (options.seed === true) {
+      const { serveSeedGuest } = await import('../vm-seed.js')
+      return serveSeedGuest(
+        { host: options.host as string, port: portOf(options.port as string) },
+        {
+          engine: options.engine as 'kvm' | 'unicorn' | undefined,
+          readOnly: options.readOnly === true,
+          trace: options.trace === true,
+          rootFolder: path.resolve((options.root as string | undefined) ?? '.'),
+          files: options.files as 'refuse' | 'reopen' | 'restore-content',
+        },
+        {
+          image: path.resolve((options.output as string | undefined) ?? 'received.vm'),
+          keepRunning: options.keepRunning === true,
+          withFiles: options.withFiles === true,
+          timeoutMs: milliseconds(options.timeout),
+        },
+        path.resolve(options.store as string),
+        output,
+      )
+    }
     const key = readKey(options.key as string | undefined)
     const store = path.resolve(options.store as string)
     const timeoutMs = milliseconds(options.timeout)

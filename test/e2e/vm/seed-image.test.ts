@@ -1,7 +1,11 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import fs from 'node:fs'
+import net from 'node:net'
 import path from 'node:path'
 import { expect, test } from 'vitest'
 import { decodeScratch } from '../../../src/formats/scratchvm/record.js'
+import { packageRoot } from '../../../src/lib/parts.js'
 import { imago } from '../../helpers/imago.js'
 import { sampleTexts, scratchSample } from '../../helpers/scratch-sample.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
@@ -79,4 +83,55 @@ test('a program too large for the ScratchVM is refused before it runs, with the 
   expect(refused.code).toBe(2)
   expect(refused.stderr).toContain('-Wl,-Ttext-segment=0x9000')
   expect(fs.readdirSync(folder)).toEqual([])
+})
+
+test("the ScratchVM's own network form: a program is sent when it asks to be saved, and goes on at the server", async ({
+  skip,
+}) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const [here, there] = [temporaryFolder(), temporaryFolder()]
+  const words = ['vm', 'serve', '--seed', '--port', '0', '--trace']
+  const server = spawn(path.join(packageRoot, 'imago'), words, {
+    cwd: there,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  try {
+    let said = ''
+    for (const stream of [server.stdout, server.stderr]) stream.on('data', chunk => (said += chunk))
+    const ended = once(server, 'close')
+    while (!/on port (\d+)/.test(said)) await Promise.race([once(server.stderr, 'data'), ended])
+    const port = Number(/Waiting for VM image on port (\d+)\.\.\.\n/.exec(said)![1])
+
+    // Something that is no image is refused, and the server waits on.
+    const stranger = net.connect(port, '127.0.0.1', () => stranger.end('GET / HTTP/1.0\r\n\r\n'))
+    await once(stranger.resume(), 'close')
+
+    fs.writeFileSync(path.join(there, 'ay_caramba.txt'), sampleTexts.before)
+    const sent = imago(['vm', 'send', '--seed', '--run', guest('caramba-seed'), `127.0.0.1:${port}`], {
+      cwd: here,
+    })
+    expect(sent.stderr).toContain(`Connected to VMM in 127.0.0.1:${port}\nSent 1002376 bytes\n`)
+    expect(sent.code).toBe(0)
+    expect(await ended).toEqual([0, null])
+    expect(said).toContain('a machine did not arrive: not an image of the ScratchVM')
+    expect(said).toContain('Received 1002376 bytes\n===== VM Image Info: ======\n')
+    expect(said).toContain('VM_APP - EXIT 0')
+    expect(fs.readFileSync(path.join(there, 'ay_caramba.txt'), 'utf8')).toBe(both)
+    expect(fs.readFileSync(path.join(here, 'ay_caramba.txt'), 'utf8')).toBe(sampleTexts.before)
+  } finally {
+    server.kill('SIGKILL')
+  }
+})
+
+test('a sender without a server tries again every second, and only an image of the ScratchVM travels so', () => {
+  const folder = temporaryFolder()
+  fs.writeFileSync(path.join(folder, 'vm_image.sav'), scratchSample())
+  fs.writeFileSync(path.join(folder, 'other'), 'no image')
+  const send = (image: string) =>
+    imago(['vm', 'send', '--seed', '--retries', '1', image, '127.0.0.1:1'], { cwd: folder })
+  expect(send('vm_image.sav').stderr).toMatch(
+    /^connect failed, retry in 1 second\.\.\.\n[\s\S]*cannot connect/,
+  )
+  expect(send('other').stderr).toContain('only an image of the ScratchVM travels in its own form')
 })
