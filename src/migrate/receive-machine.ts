@@ -44,6 +44,7 @@ export class Receiver<G extends ReadyGuest> {
   #incoming: { id: string; incoming: Incoming } | undefined
   #verified: { id: string; guest: G } | undefined
   #busy = false
+  #closed = false
 
   /** @param store folder for images that arrive; made when missing. */
   constructor(store: string, makeGuest: (image: string) => Promise<G>) {
@@ -121,7 +122,12 @@ export class Receiver<G extends ReadyGuest> {
       await this.#verified?.guest.release()
       this.#verified = undefined
       try {
-        this.#verified = { id, guest: await this.#makeGuest(this.imageOf(id)) }
+        const guest = await this.#makeGuest(this.imageOf(id))
+        if (this.#closed) {
+          await guest.release()
+          throw new PeerError('this side was told to stop')
+        }
+        this.#verified = { id, guest }
       } catch (error) {
         // It cannot run here: the source keeps it.
         fs.rmSync(this.imageOf(id), { force: true })
@@ -198,6 +204,7 @@ export class Receiver<G extends ReadyGuest> {
 
   /** At the end of the server: what was not whole goes; whole images stay. */
   async close(): Promise<void> {
+    this.#closed = true
     this.#drop()
     await this.#verified?.guest.release()
   }
