@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { ElfFile } from '../lib/elf.js'
 import { HostError } from '../lib/errors.js'
 import { runtimeSymbols } from '../toolchain/program.js'
+import { liveProcess } from './live-process.js'
 
 export interface ParkedProgram {
   /** Lets it go on. */
@@ -47,7 +48,13 @@ export async function parkAtMigrationPoint(pid: number, limit = 30_000): Promise
 /** After a restore of an image that was parked: on the same ISA the threads still wait there. */
 export function releaseIfParked(pid: number): void {
   const runtime = runtimeOf(pid)
-  if (runtime !== undefined && readWord(pid, runtime.request) !== 0n) release(pid, runtime)
+  if (runtime === undefined) return
+  try {
+    if (readWord(pid, runtime.request) !== 0n) release(pid, runtime)
+  } catch (error) {
+    // It had little left to do, and has ended: nobody waits.
+    if (!'ZX'.includes(liveProcess(pid)?.state ?? 'X')) throw error
+  }
 }
 
 function runtimeOf(pid: number): Runtime | undefined {

@@ -82,9 +82,9 @@ SELECT ${i}, count(*), sum(length(b)), sum(a * unicode(b) % 97) FROM t;`,
 
 const bash = `
 sum=0
-for ((i = 1; i <= 120000; i++)); do
+for ((i = 1; i <= 400000; i++)); do
   sum=$(((sum * 31 + i) % 1000003))
-  if ((i % 6000 == 0)); then echo "$i $sum"; fi
+  if ((i % 20000 == 0)); then echo "$i $sum"; fi
 done
 printf 'done %d\\n' "$sum"
 `

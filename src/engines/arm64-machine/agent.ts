@@ -1,12 +1,14 @@
 /**
  * The host's side of the agent in the aarch64 machine: one TCP connection a command.
  *
+ *   greeting  "\n", the guest's: a connection that ends before it did nothing, and is made again
  *   request   "TOKEN SECONDS COMMAND\n", the command in base64; then its standard input, to the end of the stream
  *   answer    its standard output  its standard error  "\n%10d %10d\n": exit code, length of standard error
  *
  * The guest's side is `scripts/setup/arm64-machine/agent`.
  */
 import net from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { PeerError } from '../../lib/errors.js'
 
 export interface Answer {
@@ -19,11 +21,52 @@ export interface Answer {
 const TRAILER = /^\n *(\d+) +(\d+)\n$/
 const TRAILER_LENGTH = 23
 
+const GREETING_TIMEOUT = 3000
+const CONNECTIONS_TRIED = 5
+
+/** Connections are made one after the other: of several at the same moment, busybox's nc or QEMU's network loses some. */
+const turns = new Map<number, Promise<unknown>>()
+
+/** A connection that has been greeted: the guest's agent is at its other end. */
+function connect(port: number): Promise<net.Socket> {
+  const turn = (turns.get(port) ?? Promise.resolve()).catch(() => {}).then(() => tryToConnect(port))
+  turns.set(port, turn)
+  return turn
+}
+
+async function tryToConnect(port: number): Promise<net.Socket> {
+  for (let left = CONNECTIONS_TRIED; left > 0; left--) {
+    const socket = await greeted(port)
+    if (socket !== undefined) return socket
+    await sleep(200)
+  }
+  throw new PeerError('the aarch64 machine does not answer')
+}
+
+function greeted(port: number): Promise<net.Socket | undefined> {
+  return new Promise(resolve => {
+    const socket = net.connect({ host: '127.0.0.1', port, allowHalfOpen: true })
+    const give = (result: net.Socket | undefined) => {
+      clearTimeout(timer)
+      socket.removeAllListeners()
+      if (result === undefined) {
+        socket.on('error', () => {})
+        socket.destroy()
+      }
+      resolve(result)
+    }
+    const timer = setTimeout(() => give(undefined), GREETING_TIMEOUT)
+    socket.once('error', () => give(undefined))
+    socket.once('end', () => give(undefined))
+    socket.once('data', () => give(socket))
+  })
+}
+
 /**
  * @param timeout milliseconds: the command is killed in the guest after them; the connection a little later.
  * @throws PeerError when there is no whole answer.
  */
-export function ask(
+export async function ask(
   port: number,
   token: string,
   command: string,
@@ -31,9 +74,9 @@ export function ask(
   input: Uint8Array = new Uint8Array(),
 ): Promise<Answer> {
   const seconds = Math.ceil(timeout / 1000)
+  const socket = await connect(port)
   return new Promise((resolve, reject) => {
     const pieces: Buffer[] = []
-    const socket = net.connect({ host: '127.0.0.1', port, allowHalfOpen: true })
     const fail = (why: string) => {
       clearTimeout(timer)
       socket.destroy()

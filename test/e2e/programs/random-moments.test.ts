@@ -54,7 +54,8 @@ describe('a program frozen, killed and restarted at a random moment ends as if i
       const child = start(program, folder, [launcher, 'run', '--'])
       const exit = ended(child)
       await canBeFrozen(child.pid!)
-      await sleep(Math.random() * native.milliseconds * 0.9)
+      // The command itself takes some 200 ms to reach the program.
+      await sleep(Math.random() * Math.max(native.milliseconds - 300, 0))
       const taken = imago(['checkpoint', String(child.pid), '-o', image, '--stop'])
       if (taken.code !== 0) {
         // It was quicker than the checkpoint: then it must have ended well, or imago owes an explanation.
