@@ -18,14 +18,18 @@ export const command: Command = {
     const read = await readImage(args.image!)
     if (read.kind === 'machine') {
       const { machineImageJson, machineImageText } = await import('../views/machine.js')
-      if (output.json) output.value(machineImageJson(read.image))
-      else
+      const guest = await guestBlock(read.format.name, args.image!)
+      if (output.json)
+        output.value({ ...machineImageJson(read.image), ...(guest && { upcoming: guest.upcoming }) })
+      else {
+        if (guest !== undefined) output.line(`${guest.text}\n`)
         output.line(
           machineImageText(read.image, {
             registers: options.registers === true,
             ...(typeof options.vmlinux === 'string' ? { vmlinux: options.vmlinux } : {}),
           }),
         )
+      }
       return
     }
     const { processImageJson, processImageText } = await import('../views/process.js')
@@ -39,4 +43,25 @@ export const command: Command = {
       }),
     )
   },
+}
+
+/** For a guest of a micro-VM: the block that the ScratchVM prints, and the instructions at rip in words. */
+async function guestBlock(format: string, image: string) {
+  if (format !== 'microvm' && format !== 'scratchvm') return undefined
+  const { blockOf } = await import('../views/block-of.js')
+  const { scratchBlock } = await import('../views/scratch-block.js')
+  const { disassemble } = await import('../../isa/disassemble.js')
+  const { columns } = await import('../output.js')
+  const block = await blockOf(image)
+  const upcoming = (await disassemble('x86-64', block.instructions, block.rip)).map(
+    ({ address, bytes, text }) => ({
+      address: `0x${address.toString(16)}`,
+      bytes: Buffer.from(bytes).toString('hex'),
+      text,
+    }),
+  )
+  const rows = upcoming.map(({ address, bytes, text }) => [address, bytes, text])
+  const lines = scratchBlock(block)
+  lines.splice(-1, 0, ...(rows.length > 0 ? [columns(rows, { indent: '  ' })] : []))
+  return { text: lines.join('\n'), upcoming }
 }

@@ -75,6 +75,17 @@ test('vm run --seed-image writes an image that goes on, and the memory beside it
   }
 })
 
+test("inspect prints the ScratchVM's block and the upcoming instructions in words", () => {
+  const folder = temporaryFolder()
+  fs.writeFileSync(path.join(folder, 'vm_image.sav'), scratchSample())
+  const text = imago(['inspect', 'vm_image.sav'], { cwd: folder }).stdout
+  expect(text).toContain('===== VM Image Info: ======\nRegisters:\nRAX: 190\n')
+  expect(text).toContain('MSRs:\nNumber of MSRs: 3\nEFER: c0000080\n')
+  expect(text).toMatch(/\n {2}0x80a1 +480f07 +sysretq\n/)
+  const json = JSON.parse(imago(['inspect', '--json', 'vm_image.sav'], { cwd: folder }).stdout)
+  expect(json.upcoming[0]).toEqual({ address: '0x80a1', bytes: '480f07', text: 'sysretq' })
+})
+
 test('a program too large for the ScratchVM is refused before it runs, with the cure', ({ skip }) => {
   const missing = missingForGuests()
   skip(missing !== undefined, missing)
