@@ -43,19 +43,36 @@ static bool take_words(const char *line, uint64_t *word) {
   return true;
 }
 
+/* How many sets, queues and segments there are: asked before the lists are read, which takes longer. */
+static uint32_t semaphore_sets(void) {
+  uint32_t info[10] = {0}; /* struct seminfo: semusz is the eighth */
+  return failed(call(semctl, 0, 0, 19 /* SEM_INFO */, info)) ? 0 : info[7];
+}
+
+static uint32_t message_queues(void) {
+  uint32_t info[8] = {0}; /* struct msginfo: msgpool is the first */
+  return failed(call(msgctl, 0, 12 /* MSG_INFO */, info)) ? 0 : info[0];
+}
+
+static uint32_t shared_segments(void) {
+  uint64_t info[6] = {0}; /* struct shm_info: used_ids is the first, an int */
+  return failed(call(shmctl, 0, 14 /* SHM_INFO */, info)) ? 0 : (uint32_t)info[0];
+}
+
 static void find_ipc(struct writer *writer) {
   LINES(lines, 1024);
   uint64_t word[WORDS];
   const uint64_t pid = writer->scratch->pid;
-  if (open_lines(&lines, AT_FDCWD, "/proc/sysvipc/msg"))
+  if (message_queues() > 0 && open_lines(&lines, AT_FDCWD, "/proc/sysvipc/msg"))
     for (char *line; (line = next_line(&lines)) != 0;)
       if (take_words(line, word) && (word[5] == pid || word[6] == pid)) add_object(writer, "a System V message queue", word[1]);
-  if (open_lines(&lines, AT_FDCWD, "/proc/sysvipc/sem"))
+  if (semaphore_sets() > 0 && open_lines(&lines, AT_FDCWD, "/proc/sysvipc/sem"))
     for (char *line; (line = next_line(&lines)) != 0;)
       if (take_words(line, word) && last_changed(word[1], word[3], pid)) add_object(writer, "System V semaphores", word[1]);
-  if (open_lines(&lines, AT_FDCWD, "/proc/sysvipc/shm"))
+  if (shared_segments() > 0 && open_lines(&lines, AT_FDCWD, "/proc/sysvipc/shm"))
     for (char *line; (line = next_line(&lines)) != 0;)
-      if (take_words(line, word) && word[4] == pid && word[6] == 0 /* attached ones are named as mappings */) add_object(writer, "System V shared memory of its making", word[1]);
+      if (take_words(line, word) && word[4] == pid && word[6] == 0 /* attached ones are named as mappings */)
+        add_object(writer, "System V shared memory of its making", word[1]);
 }
 
 /* A place of its own that it went to after its start: restored, it would find itself in another. */

@@ -141,7 +141,7 @@ function checkSeal(
     throw broken('the number of program headers', header.programHeaderCount, seal.big('headersCount'))
   const elf = crc32(source.read(0, 64))
   if (elf !== seal.number('elfChecksum')) throw broken('the ELF header', elf, seal.number('elfChecksum'))
-  const extended = header.programHeaderCount >= 0xffff ? SECTION_HEADER_SIZE : 0
+  const extended = header.sectionHeaderCount > 0 ? SECTION_HEADER_SIZE : 0 // with PN_XNUM
   const headers = crc32(
     source.read(header.programHeaderOffset, header.programHeaderCount * PROGRAM_HEADER_SIZE + extended),
   )
