@@ -19,6 +19,7 @@ import { PAGE_SIZE } from '../../model/memory.js'
 import {
   type CpuExit,
   type CpuState,
+  fitXsave,
   initialXsave,
   type StopHandle,
   specialRegistersFor,
@@ -265,13 +266,11 @@ export class KvmCpu implements VirtualCpu {
     this.settle()
     const xsave = Buffer.alloc(XSAVE_SIZE)
     this.#check(ioctl(this.#vcpu, KVM.GET_XSAVE, koffi.address(xsave)), 'KVM_GET_XSAVE')
-    // A component that xstate_bv leaves out reads as its initial state; x87 and SSE are always written out.
-    xsave.writeBigUInt64LE(xsave.readBigUInt64LE(512) | 3n, 512)
     return {
       registers: this.registers.slice(),
       fsBase: this.fsBase,
       gsBase: this.gsBase,
-      xsave,
+      xsave: fitXsave(xsave, this.#xcr0),
       xcr0: this.#xcr0,
     }
   }
@@ -280,7 +279,7 @@ export class KvmCpu implements VirtualCpu {
     this.#inSyscall = false
     this.#setXcr0(state.xcr0 & this.#xcr0)
     const xsave = Buffer.alloc(XSAVE_SIZE)
-    xsave.set(state.xsave.subarray(0, XSAVE_SIZE))
+    xsave.set(fitXsave(state.xsave.subarray(0, XSAVE_SIZE), this.#xcr0))
     this.#check(ioctl(this.#vcpu, KVM.SET_XSAVE, koffi.address(xsave)), 'KVM_SET_XSAVE')
     this.registers.set(state.registers)
     specialRegistersInto(this.#specialBytes, this.#memory, state.fsBase, state.gsBase)

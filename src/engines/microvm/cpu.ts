@@ -6,6 +6,8 @@
  */
 
 import { encodeSpecialRegisters, type KvmSegment } from '../../isa/x86-64-kvm.js'
+import { hex } from '../../lib/bytes.js'
+import { HostError } from '../../lib/errors.js'
 import { PAGE_SIZE } from '../../model/memory.js'
 import type { GuestMemory } from './guest-memory.js'
 import { AREA, CONTROL, GDT_LIMIT, IDT_LIMIT, type Layout, SELECTOR, TSS_LIMIT } from './layout.js'
@@ -129,6 +131,9 @@ export function initialState(entry: number, stackPointer: number, xcr0 = 0xe7n):
   return { registers, fsBase: 0n, gsBase: 0n, xsave: initialXsave(), xcr0 }
 }
 
+/** AVX, and the three of AVX-512. */
+const VECTOR_COMPONENTS = 0xe4n
+
 export function initialXsave(): Uint8Array {
   const xsave = new Uint8Array(4096)
   const view = new DataView(xsave.buffer)
@@ -136,4 +141,28 @@ export function initialXsave(): Uint8Array {
   view.setUint32(24, 0x1f80, true) // MXCSR
   view.setBigUint64(512, 3n, true) // XSTATE_BV: x87 and SSE
   return xsave
+}
+
+const XSTATE_BV = 512
+/** Where the components beyond SSE begin, and beyond AVX: standard format (Intel SDM 1, 13.4). */
+const AVX_OFFSET = 576
+const BEYOND_AVX_OFFSET = 832
+
+/**
+ * Leaves in an XSAVE area only what `xcr0` allows: the kernel also hands out what belongs to the host or to it alone
+ * (protection keys), and takes nothing that its CPU does not have. x87 and SSE are always there.
+ * @throws HostError when vector registers are in use that `xcr0` lacks.
+ */
+export function fitXsave(xsave: Uint8Array, xcr0: bigint): Uint8Array {
+  const fitted = xsave.slice()
+  const view = new DataView(fitted.buffer, fitted.byteOffset, fitted.length)
+  const used = view.getBigUint64(XSTATE_BV, true)
+  view.setBigUint64(XSTATE_BV, (used & xcr0) | 3n, true)
+  const from = (xcr0 & 4n) === 0n ? AVX_OFFSET : BEYOND_AVX_OFFSET
+  if ((used & VECTOR_COMPONENTS & ~xcr0) !== 0n && fitted.subarray(from).some(byte => byte !== 0))
+    throw new HostError('the guest uses vector registers that the CPU of this host does not have', {
+      found: `XSAVE components ${hex(used)}`,
+      expected: `only ${hex(xcr0)}`,
+    })
+  return fitted
 }
