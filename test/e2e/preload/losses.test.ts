@@ -27,6 +27,15 @@ int main(void) {
   return { pid: String(child.pid), folder, image: path.join(folder, 'image'), said: read(folder, 'out') }
 }
 
+/** A file of /proc, empty when its process has just gone. */
+function readProc(name: string): string {
+  try {
+    return fs.readFileSync(`/proc/${name}`, 'utf8')
+  } catch {
+    return ''
+  }
+}
+
 async function expectLosses(pid: string, folder: string, losses: readonly (string | RegExp)[]) {
   const words = ['checkpoint', pid, '-o', path.join(folder, 'image')]
   const refused = imago(words)
@@ -82,16 +91,17 @@ test('a program in namespaces it was started in is kept, also a second time', as
     '#include <unistd.h>\nint main(void) { while (access("go", F_OK) != 0) usleep(5000); return 9; }'
   const file = compile(folder, 'program', source)
   const child = start(folder, ['run', '--', 'unshare', '-Urn', file], 'out')
-  await until(
-    () => child.exitCode !== null || fs.readFileSync(`/proc/${child.pid}/comm`, 'utf8') === 'program\n',
-  )
+  await until(() => child.exitCode !== null || readProc(`${child.pid}/comm`) === 'program\n')
   skip(child.exitCode !== null, 'no user namespaces here')
   await canBeFrozen(child.pid!)
   const image = path.join(folder, 'image')
   expect(imago(['checkpoint', String(child.pid), '-o', image, '--stop'])).toMatchObject({ code: 0 })
   const restored = start(folder, ['restore', '--pid', 'new', image], 'out')
-  await until(() => fs.readFileSync(`/proc/${restored.pid}/task/${restored.pid}/children`, 'utf8') !== '')
-  const pid = fs.readFileSync(`/proc/${restored.pid}/task/${restored.pid}/children`, 'utf8').trim()
-  await until(() => fs.readFileSync(`/proc/${pid}/comm`, 'utf8') === 'program\n')
+  let pid = ''
+  await until(() => {
+    pid = readProc(`${restored.pid}/task/${restored.pid}/children`).trim()
+    const caught = /^SigCgt:\s*(\w+)/m.exec(readProc(`${pid}/status`))?.[1] ?? '0'
+    return readProc(`${pid}/comm`) === 'program\n' && (BigInt(`0x${caught}`) & 0x800n) !== 0n // SIGUSR2
+  })
   expect(imago(['checkpoint', pid, '-o', `${image}2`, '--stop'])).toMatchObject({ code: 0 })
 })
