@@ -4,13 +4,13 @@
  *
  *   Image       the kernel            initrd.gz   busybox, criu and its libraries, modules, init, agent
  */
-import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import zlib from 'node:zlib'
 import { cpioOf } from './cpio.mjs'
 import { dependenciesMatching, unpackDebian } from './debian.mjs'
+import { copyModules } from './kernel-modules.mjs'
 
 const arm64 = { suite: 'trixie', architecture: 'arm64' }
 
@@ -41,7 +41,7 @@ export function makeArm64Machine(into) {
   // The kernel looks for the program interpreter under this name.
   fs.symlinkSync('aarch64-linux-gnu/ld-linux-aarch64.so.1', path.join(disk, 'usr/lib/ld-linux-aarch64.so.1'))
   fs.symlinkSync('busybox', path.join(disk, 'usr/bin/sh'))
-  copyModules(path.join(unpacked, 'usr/lib/modules'), path.join(disk, 'modules'))
+  copyModules(modules, path.join(unpacked, 'usr/lib/modules'), path.join(disk, 'modules'))
   for (const name of ['init', 'agent']) {
     fs.copyFileSync(path.join(scripts, name), path.join(disk, name))
     fs.chmodSync(path.join(disk, name), 0o755)
@@ -52,28 +52,4 @@ export function makeArm64Machine(into) {
   const image = fs.readdirSync(boot).find(name => name.startsWith('vmlinuz'))
   fs.copyFileSync(path.join(boot, image), path.join(into, 'Image'))
   for (const folder of [unpacked, disk]) fs.rmSync(folder, { recursive: true })
-}
-
-/** Copies the wanted modules, what they depend on first, uncompressed; `order` lists them as they must be loaded. */
-function copyModules(from, to) {
-  const files = new Map(
-    fs
-      .readdirSync(from, { recursive: true })
-      .map(name => [/([^/]+)\.ko(\.xz)?$/.exec(name)?.[1].replaceAll('-', '_'), path.join(from, name)])
-      .filter(([module]) => module),
-  )
-  const order = []
-  const add = module => {
-    const file = files.get(module)
-    if (file === undefined || order.includes(module)) return // not a module: built into the kernel
-    const content = file.endsWith('.xz')
-      ? execFileSync('xz', ['-dc', file], { maxBuffer: 1 << 28 })
-      : fs.readFileSync(file)
-    const dependencies = /\0depends=([^\0]*)\0/.exec(content.toString('latin1'))?.[1] ?? ''
-    for (const dependency of dependencies.split(',').filter(Boolean)) add(dependency.replaceAll('-', '_'))
-    order.push(module)
-    fs.writeFileSync(path.join(to, `${module}.ko`), content)
-  }
-  modules.forEach(add)
-  fs.writeFileSync(path.join(to, 'order'), `${order.join('\n')}\n`)
 }

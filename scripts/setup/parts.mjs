@@ -8,6 +8,7 @@ import { makeAmd64Linux } from './amd64-linux.mjs'
 import { makeArm64Machine } from './arm64-machine.mjs'
 import { unpackDebian } from './debian.mjs'
 import { cache, say } from './say.mjs'
+import { makeSvmMachine } from './svm-machine.mjs'
 import { makeClang, makeMusl } from './toolchain.mjs'
 
 class Part {
@@ -87,6 +88,7 @@ export const parts = Object.fromEntries([
   ),
   make('arm64-machine', 'kernel and initial RAM disk for an aarch64 machine with criu', makeArm64Machine),
   make('amd64-linux', 'x86-64 kernel and initial RAM disk of a guest that counts', makeAmd64Linux),
+  make('svm-machine', 'x86-64 kernel and initial RAM disk of a machine with SVM', makeSvmMachine),
   make('clang19', 'clang, llvm and lld 19', makeClang),
   make('musl', 'musl 1.2.3 and libgcc.a for both ISAs', makeMusl),
 ])
@@ -117,6 +119,7 @@ export const goals = {
       'crit-4.2',
       'arm64-machine',
       'amd64-linux',
+      'svm-machine',
       'clang19',
       'musl',
       'qemu-user',
