@@ -88,7 +88,7 @@ beforeAll(async () => {
     },
   })
   out = path.join(folder, 'out')
-}, 300_000)
+}, 480_000)
 
 afterAll(() => {
   if (folder !== undefined) fs.rmSync(folder, { recursive: true, force: true })
