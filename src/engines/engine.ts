@@ -54,6 +54,8 @@ export interface ProcessEngine {
   readonly name: string
   /** Names of the formats whose images it restores. */
   readonly formats: readonly string[]
+  /** True when `pid` itself is a program that this engine can freeze. */
+  canFreeze(pid: number): boolean
   checkpoint(pid: number, options: CheckpointOptions): Promise<CheckpointResult>
   restore(image: string, options: RestoreOptions): Promise<RestoredProcess>
 }

@@ -5,8 +5,15 @@ import type { ProcessEngine } from './engine.js'
 export const engines: ReadonlyArray<{
   readonly name: string
   readonly formats: readonly string[]
+  /** It can freeze nearly anything, as root: a user asks for it by name. */
+  readonly byNameOnly?: true
   load(): Promise<ProcessEngine>
 }> = [
   { name: 'preload', formats: ['core'], load: async () => (await import('./preload/engine.js')).engine },
-  { name: 'criu', formats: ['criu'], load: async () => (await import('./criu/engine.js')).engine },
+  {
+    name: 'criu',
+    formats: ['criu'],
+    byNameOnly: true,
+    load: async () => (await import('./criu/engine.js')).engine,
+  },
 ]

@@ -1,5 +1,4 @@
 import { engines } from '../../engines/engines.js'
-import { UsageError } from '../../lib/errors.js'
 import type { Command } from '../command.js'
 import { bytesText, durationText } from '../output.js'
 import { Progress } from '../progress.js'
@@ -23,9 +22,8 @@ export const command: Command = {
     },
     {
       flags: '--engine <engine>',
-      summary: 'how it is frozen: from inside (preload) or from outside',
+      summary: 'how it is frozen: from inside (preload, the default where it can) or from outside (criu)',
       choices: engines.map(engine => engine.name),
-      default: 'preload',
     },
   ],
   examples: [
@@ -33,13 +31,8 @@ export const command: Command = {
     ['imago checkpoint python3 -o job.ckpt --stop', 'by name, and end it'],
   ],
   async run({ args, options, output }) {
-    const entry = engines.find(engine => engine.name === options.engine)
-    if (entry === undefined) throw new UsageError(`no engine is called '${String(options.engine)}'`)
-    const { pidOf } = await import('../../engines/preload/target.js')
-    const pid = entry.name === 'preload' ? pidOf(args.program!) : Number(args.program)
-    if (!Number.isInteger(pid))
-      throw new UsageError('this engine wants a process id', { found: args.program })
-    const engine = await entry.load()
+    const { checkpointSource } = await import('../../engines/source.js')
+    const { pid, engine } = await checkpointSource(args.program!, options.engine as string | undefined)
     const progress = new Progress('checkpoint')
     const result = await engine.checkpoint(pid, {
       output: options.output as string | undefined,

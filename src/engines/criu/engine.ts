@@ -50,6 +50,7 @@ const GHOST_LIMIT = '1G'
 export const engine: ProcessEngine = {
   name: 'criu',
   formats: ['criu'],
+  canFreeze: pid => liveProcess(pid) !== undefined,
 
   async checkpoint(pid: number, options: CheckpointOptions): Promise<CheckpointResult> {
     refuse(options, ['force', 'compress', 'includeFiles'])

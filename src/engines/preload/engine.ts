@@ -2,5 +2,12 @@
 import type { ProcessEngine } from '../engine.js'
 import { checkpoint } from './checkpoint.js'
 import { restore } from './restore.js'
+import { carriesLibrary } from './target.js'
 
-export const engine: ProcessEngine = { name: 'preload', formats: ['core'], checkpoint, restore }
+export const engine: ProcessEngine = {
+  name: 'preload',
+  formats: ['core'],
+  canFreeze: carriesLibrary,
+  checkpoint,
+  restore,
+}

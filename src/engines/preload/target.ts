@@ -1,6 +1,5 @@
-/** The program that a checkpoint is asked of: found by pid or name, and able to answer. Source: proc(5). */
+/** The program that a checkpoint is asked of: able to answer. Source: proc(5). */
 import fs from 'node:fs'
-import path from 'node:path'
 import { HostError, UsageError } from '../../lib/errors.js'
 
 export interface Target {
@@ -36,34 +35,13 @@ function read(file: string): string {
   }
 }
 
-function carriesLibrary(pid: number): boolean {
+/** Whether libckpt.so is inside. */
+export function carriesLibrary(pid: number): boolean {
   return /\/libckpt\.so$/m.test(read(`/proc/${pid}/maps`))
 }
 
 function children(pid: number): number[] {
   return read(`/proc/${pid}/task/${pid}/children`).split(' ').filter(Boolean).map(Number)
-}
-
-/** A pid, or the name of exactly one running program. @throws UsageError otherwise. */
-export function pidOf(word: string): number {
-  if (/^\d+$/.test(word)) return Number(word)
-  const found = fs
-    .readdirSync('/proc')
-    .filter(name => /^\d+$/.test(name) && Number(name) !== process.pid)
-    .map(Number)
-    .filter(pid => {
-      const program = read(`/proc/${pid}/cmdline`).split('\0')[0]!
-      return (
-        (read(`/proc/${pid}/comm`).trim() === word || path.basename(program) === word) && carriesLibrary(pid)
-      )
-    })
-  if (found.length === 1) return found[0]!
-  throw new UsageError(
-    found.length === 0
-      ? `no running program with libckpt.so is called '${word}'`
-      : `several programs are called '${word}'`,
-    { found: found.length === 0 ? undefined : `pids ${found.join(', ')}`, hint: 'give a pid' },
-  )
 }
 
 /** @throws UsageError when there is no such process, HostError when it cannot be asked. */
@@ -78,7 +56,7 @@ export function target(pid: number): Target {
   }
   if (!carriesLibrary(found))
     throw new HostError(`process ${pid} has no libckpt.so inside, so it cannot freeze itself`, {
-      hint: 'start it with imago run -- PROGRAM… (LD_PRELOAD has no effect on static and setuid programs)',
+      hint: 'start it with imago run -- PROGRAM… (LD_PRELOAD has no effect on static and setuid programs), or freeze it from outside: --engine criu',
     })
   const status = read(`/proc/${found}/status`)
   const line = (name: string) => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? ''
