@@ -3,7 +3,12 @@
  * renamed over the old one, and the folder synced. A crash at any moment leaves the previous file untouched.
  */
 import fs from 'node:fs'
+import { open } from 'node:fs/promises'
 import path from 'node:path'
+import { fileCalls } from './libc.js'
+
+const AT_FDCWD = -100
+const RENAME_EXCHANGE = 2
 
 let counter = 0
 
@@ -53,25 +58,50 @@ export async function writeDirectoryAtomically(
   fs.mkdirSync(temporary, { mode: 0o700 })
   try {
     await fill(temporary)
-    for (const name of fs.readdirSync(temporary, { recursive: true }) as string[]) {
-      const fd = fs.openSync(path.join(temporary, name), 'r')
-      try {
-        fs.fsyncSync(fd)
-      } finally {
-        fs.closeSync(fd)
-      }
-    }
-    syncDirectory(temporary)
-    // rename(2) replaces an empty folder only, so the old one steps aside first; it is removed once the new one stands.
-    const old = fs.existsSync(target) ? temporaryName(target) : undefined
-    if (old !== undefined) fs.renameSync(target, old)
-    fs.renameSync(temporary, target)
-    if (old !== undefined) fs.rmSync(old, { recursive: true, force: true })
+    await syncTree(temporary)
+    putInPlace(temporary, target)
   } catch (error) {
     fs.rmSync(temporary, { recursive: true, force: true })
     throw error
   }
   syncDirectory(path.dirname(target))
+}
+
+/** rename(2) replaces an empty folder only: the two change places, and the old one goes once the new one stands. */
+function putInPlace(fresh: string, target: string): void {
+  if (!fs.existsSync(target)) {
+    fs.renameSync(fresh, target)
+    return
+  }
+  let old = fresh
+  const exchanged =
+    fileCalls().renameat2(AT_FDCWD, path.resolve(fresh), AT_FDCWD, path.resolve(target), RENAME_EXCHANGE) ===
+    0
+  if (!exchanged) {
+    // A file system that cannot: for a moment no name is there, but never half a folder.
+    old = temporaryName(target)
+    fs.renameSync(target, old)
+    fs.renameSync(fresh, target)
+  }
+  syncDirectory(path.dirname(target))
+  fs.rmSync(old, { recursive: true, force: true })
+}
+
+async function syncTree(directory: string): Promise<void> {
+  await Promise.all(
+    fs.readdirSync(directory, { withFileTypes: true }).map(async entry => {
+      const name = path.join(directory, entry.name)
+      if (entry.isDirectory()) return syncTree(name)
+      if (!entry.isFile()) return // a symbolic link is part of its folder
+      const file = await open(name)
+      try {
+        await file.sync()
+      } finally {
+        await file.close()
+      }
+    }),
+  )
+  syncDirectory(directory)
 }
 
 /** Writes all of `bytes` at `offset`: `fs.writeSync` may write less than asked. */

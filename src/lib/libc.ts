@@ -1,5 +1,5 @@
 /**
- * The few calls of the C library that Node lacks and that files need: holes and in-kernel copies.
+ * The few calls of the C library that Node lacks and that files need: holes, in-kernel copies, and names that change places.
  * koffi is loaded at the first call (about 10 ms), never at start-up.
  */
 import { createRequire } from 'node:module'
@@ -16,6 +16,8 @@ interface FileCalls {
     length: number,
     flags: 0,
   ): number
+  /** renameat2(2) with flags; 0, or -1 for an error. */
+  renameat2(fromFolder: number, from: string, toFolder: number, to: string, flags: number): number
   errno(): number
 }
 
@@ -30,6 +32,9 @@ export function fileCalls(): FileCalls {
     copyFileRange: library.func(
       'int64_t copy_file_range(int from, _Inout_ int64_t *from_offset, int to, _Inout_ int64_t *to_offset, size_t length, unsigned int flags)',
     ) as unknown as FileCalls['copyFileRange'],
+    renameat2: library.func(
+      'int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned int flags)',
+    ) as unknown as FileCalls['renameat2'],
     errno: () => koffi.errno(),
   }
   return calls
