@@ -2,18 +2,19 @@
 import crypto from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
-import { chooseEngine } from '../engines/microvm/engines.js'
-import type { EngineName, Start } from '../engines/microvm/messages.js'
+import type { Start } from '../engines/microvm/messages.js'
 import { MicroVm } from '../engines/microvm/micro-vm.js'
 import { openMicroVmFile } from '../formats/microvm/image-file.js'
 import { syncDirectory, writeFileAtomically, writeFully } from '../lib/atomic-file.js'
-import { ExitCode, ImagoError, InterruptedError, UnreadableError } from '../lib/errors.js'
+import { ExitCode, ImagoError, UnreadableError } from '../lib/errors.js'
 import { connect, readKey } from '../migrate/channel.js'
 import { FrameStream } from '../migrate/frames.js'
 import { type Departure, handOver, InDoubt } from '../migrate/hand-over.js'
 import { sendImage, sendLive } from '../migrate/send-machine.js'
 import { bytesText, durationText, type Output } from './output.js'
-import { printBlock } from './vm-session.js'
+import type { GuestOptions } from './vm-options.js'
+import { exitCodeOf, grantCheckpoint, printBlock, refuseToGoOn, type SessionOptions } from './vm-session.js'
+import { type Wish, Wishes } from './vm-wishes.js'
 
 const ATTEMPTS = 30
 
@@ -25,16 +26,10 @@ export interface Destination {
   readonly retries: number | undefined
 }
 
-export interface RunningOptions extends Destination {
-  readonly engine: EngineName | undefined
+export interface RunningOptions extends Destination, GuestOptions, SessionOptions {
   readonly live: boolean
   /** Undefined: when the guest or a signal asks for it. */
   readonly afterMs: number | undefined
-  readonly image: string
-  readonly withFiles: boolean
-  readonly readOnly: boolean
-  readonly trace: boolean
-  readonly timeoutMs: number | undefined
 }
 
 function dialer(destination: Destination, output: Output): () => Promise<FrameStream> {
@@ -100,55 +95,38 @@ function transferId(marker: string): string {
 
 /** Runs a program until it is to be sent, sends it, and goes on with it here when that fails. */
 export async function sendRunning(
-  start: Omit<Start & { kind: 'program' }, 'kind'>,
+  start: Start & { kind: 'program' },
   options: RunningOptions,
   output: Output,
 ): Promise<number> {
   const dial = dialer(options, output)
-  const vm = await MicroVm.start({
-    engine: chooseEngine(options.engine),
-    readOnly: options.readOnly,
-    trace: options.trace,
-    start: { kind: 'program', ...start },
-  })
-  const wishes: Array<'send' | 'interrupt'> = []
-  const wish = (what: 'send' | 'interrupt') => () => {
-    wishes.push(what)
-    void vm.stop()
-  }
-  const onSend = wish('send')
-  const onInterrupt = wish('interrupt')
-  process.on('SIGUSR2', onSend)
-  process.on('SIGINT', onInterrupt)
-  process.on('SIGTERM', onInterrupt)
-  const timers = [
-    ...(options.timeoutMs === undefined ? [] : [setTimeout(onInterrupt, options.timeoutMs)]),
-    ...(options.afterMs === undefined || options.live ? [] : [setTimeout(onSend, options.afterMs)]),
-  ]
+  const { engine, readOnly, trace } = options
+  const vm = await MicroVm.start({ engine, readOnly, trace, start })
+  const wishes = new Wishes(vm, options.timeoutMs)
+  if (options.afterMs !== undefined && !options.live) wishes.after(options.afterMs, 'save')
   try {
     let live = options.live
     for (;;) {
       const running = vm.run()
       const departure = live ? liveDeparture(vm, running, options, dial, output) : undefined
       live = false
-      const { ended } = await running
-      if (ended.kind === 'exit' || ended.kind === 'fault') {
+      const { ended, report } = await running
+      const code = exitCodeOf(ended, report, output)
+      if (code !== undefined) {
         await departure?.catch(() => {})
-        if (ended.kind === 'fault')
-          for (const line of ended.report) process.stderr.write(`imago: the guest: ${line}\n`)
-        return ended.code
+        return code
       }
-      const asked = ended.kind === 'save-requested' ? 'send' : wishes.shift()
-      if (asked === 'interrupt') throw new InterruptedError('interrupted: the guest is gone')
-      if (departure !== undefined) {
-        if (await departure) return ExitCode.done
-      } else if (asked === 'send' && (await sendSaved(vm, options, output))) return ExitCode.done
+      if (departure !== undefined && !wishes.interrupted && (await departure)) return ExitCode.done
+      let wish: Wish | undefined = ended.kind === 'save-requested' ? { kind: 'save' } : wishes.next()
+      for (; wish !== undefined; wish = wishes.next()) {
+        refuseToGoOn(wish)
+        if (wish.kind === 'checkpoint') {
+          if (await grantCheckpoint(vm, wish, options, output)) return ExitCode.done
+        } else if (await sendSaved(vm, options, output)) return ExitCode.done
+      }
     }
   } finally {
-    for (const timer of timers) clearTimeout(timer)
-    process.off('SIGUSR2', onSend)
-    process.off('SIGINT', onInterrupt)
-    process.off('SIGTERM', onInterrupt)
+    wishes.close()
     await vm.release()
   }
 }

@@ -1,27 +1,19 @@
 /** `vm send --seed` and `vm serve --seed` at a terminal: the ScratchVM's network migration, with its words. */
 import fs from 'node:fs'
 import path from 'node:path'
-import { chooseEngine } from '../engines/microvm/engines.js'
-import type { EngineName, Start } from '../engines/microvm/messages.js'
+import type { Start } from '../engines/microvm/messages.js'
 import { MicroVm } from '../engines/microvm/micro-vm.js'
-import type { FilePolicy } from '../engines/microvm/restore.js'
 import { writeFileAtomically, writeFully } from '../lib/atomic-file.js'
 import { ExitCode } from '../lib/errors.js'
 import { sendSeed, serveSeed } from '../migrate/seed-wire.js'
 import type { Output } from './output.js'
+import type { GuestOptions } from './vm-options.js'
 import { printBlock, runSession, type SessionOptions, seedImageIn } from './vm-session.js'
 
 export interface SeedDestination {
   readonly host: string
   readonly port: number
   readonly retries: number | undefined
-}
-
-/** How the guest is run, on either side. */
-export interface SeedGuest {
-  readonly engine: EngineName | undefined
-  readonly readOnly: boolean
-  readonly trace: boolean
 }
 
 export async function sendSeedImage(image: string, to: SeedDestination, output: Output): Promise<number> {
@@ -36,17 +28,13 @@ export async function sendSeedImage(image: string, to: SeedDestination, output: 
 
 /** Runs a program until it asks to be saved, and sends the image. The image stays here, too. */
 export async function sendSeedRun(
-  start: Omit<Start & { kind: 'program' }, 'kind' | 'seedLayout'>,
-  guest: SeedGuest,
-  session: Omit<SessionOptions, 'afterSave' | 'seedFolder' | 'keepRunning'>,
+  start: Start & { kind: 'program' },
+  guest: GuestOptions,
+  session: SessionOptions,
   to: SeedDestination,
   output: Output,
 ): Promise<number> {
-  const vm = await MicroVm.start({
-    ...guest,
-    engine: chooseEngine(guest.engine),
-    start: { kind: 'program', ...start, seedLayout: true },
-  })
+  const vm = await MicroVm.start({ ...guest, start: { ...start, seedLayout: true } })
   const seedFolder = path.resolve('.')
   let saved = false
   let code: number
@@ -64,7 +52,7 @@ export async function sendSeedRun(
 /** Waits for one image, keeps it as received.sav, and lets its guest go on here. */
 export async function serveSeedGuest(
   listen: { readonly host: string; readonly port: number },
-  guest: SeedGuest & { readonly rootFolder: string; readonly files: FilePolicy },
+  wakeUp: (image: string) => Promise<MicroVm>,
   session: SessionOptions,
   store: string,
   output: Output,
@@ -81,12 +69,7 @@ export async function serveSeedGuest(
   const image = path.join(store, 'received.sav')
   writeFileAtomically(image, fd => writeFully(fd, bytes, 0))
   await printBlock(image, output)
-  const vm = await MicroVm.start({
-    engine: chooseEngine(guest.engine),
-    readOnly: guest.readOnly,
-    trace: guest.trace,
-    start: { kind: 'image', path: image, rootFolder: guest.rootFolder, files: guest.files, ignoreCpu: false },
-  })
+  const vm = await wakeUp(image)
   try {
     return await runSession(vm, session, output)
   } finally {

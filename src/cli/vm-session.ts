@@ -1,11 +1,15 @@
 /**
- * A guest at a terminal: runs it, answers Ctrl-C, SIGUSR2, the guest's own wish to be saved
- * and the time limit; says what happened on stderr. Shared by `vm run` and `vm restore`.
+ * A guest at a terminal: runs it, answers Ctrl-C, SIGUSR2, `imago checkpoint`, the guest's own wish to be saved
+ * and the time limit; says what happened on stderr. Shared by `vm run`, `vm restore` and `vm serve`.
  */
+import fs from 'node:fs'
 import path from 'node:path'
+import type { Ended, Report } from '../engines/microvm/messages.js'
 import type { MicroVm } from '../engines/microvm/micro-vm.js'
-import { ExitCode, InterruptedError } from '../lib/errors.js'
+import { verifyMicroVmFile } from '../formats/microvm/image-file.js'
+import { ExitCode, ImagoError, InterruptedError, UnreadableError } from '../lib/errors.js'
 import type { Output } from './output.js'
+import { type Wish, Wishes } from './vm-wishes.js'
 
 export interface SessionOptions {
   /** Where a save goes. */
@@ -19,56 +23,99 @@ export interface SessionOptions {
   afterSave?(): Promise<void>
 }
 
-type Wish = 'save' | 'interrupt' | 'timeout'
-
 /** Returns the exit code: the guest's own, 0 after a save that ends it. */
 export async function runSession(vm: MicroVm, options: SessionOptions, output: Output): Promise<number> {
-  const wishes: Wish[] = []
-  const wish = (what: Wish) => () => {
-    wishes.push(what)
-    void vm.stop()
-  }
-  const onSave = wish('save')
-  const onInterrupt = wish('interrupt')
-  process.on('SIGUSR2', onSave)
-  process.on('SIGINT', onInterrupt)
-  process.on('SIGTERM', onInterrupt)
-  const timer = options.timeoutMs === undefined ? undefined : setTimeout(wish('timeout'), options.timeoutMs)
+  const wishes = new Wishes(vm, options.timeoutMs)
   try {
     for (;;) {
       const { ended, report } = await vm.run()
-      if (ended.kind === 'exit' || ended.kind === 'fault') {
-        if (ended.kind === 'fault')
-          for (const line of ended.report) process.stderr.write(`imago: the guest: ${line}\n`)
-        else if (ended.signal !== undefined)
-          output.note(`imago: the guest was killed by signal ${ended.signal}`)
-        for (const [nr, count] of report.unknown)
-          output.note(
-            `imago: unknown system call ${nr} was made ${count} time${count === 1 ? '' : 's'}: ENOSYS`,
-          )
-        return ended.code
+      const code = exitCodeOf(ended, report, output)
+      if (code !== undefined) return code
+      let wish: Wish | undefined = ended.kind === 'save-requested' ? { kind: 'save' } : wishes.next()
+      for (; wish !== undefined; wish = wishes.next()) {
+        refuseToGoOn(wish)
+        if (wish.kind === 'checkpoint') {
+          if (await grantCheckpoint(vm, wish, options, output)) return ExitCode.done
+        } else if ((await save(vm, options, output)) && !options.keepRunning) return ExitCode.done
       }
-      const asked = ended.kind === 'save-requested' ? 'save' : wishes.shift()
-      if (asked === 'interrupt') throw new InterruptedError('interrupted: the guest is gone')
-      if (asked === 'timeout') throw new InterruptedError('the time is over: the guest is gone')
-      if (asked !== 'save') continue
-      await save(vm, options, output)
-      if (!options.keepRunning) return ExitCode.done
     }
   } finally {
-    clearTimeout(timer)
-    process.off('SIGUSR2', onSave)
-    process.off('SIGINT', onInterrupt)
-    process.off('SIGTERM', onInterrupt)
+    wishes.close()
   }
 }
 
-async function save(vm: MicroVm, options: SessionOptions, output: Output): Promise<void> {
-  await vm.save(options.image, options.withFiles)
+/** When the guest has ended, how; says it on stderr. Undefined: it only stands still. */
+export function exitCodeOf(ended: Ended, report: Report, output: Output): number | undefined {
+  if (ended.kind !== 'exit' && ended.kind !== 'fault') return undefined
+  if (ended.kind === 'fault')
+    for (const line of ended.report) process.stderr.write(`imago: the guest: ${line}\n`)
+  else if (ended.signal !== undefined) output.note(`imago: the guest was killed by signal ${ended.signal}`)
+  for (const [nr, count] of report.unknown)
+    output.note(`imago: unknown system call ${nr} was made ${count} time${count === 1 ? '' : 's'}: ENOSYS`)
+  return ended.code
+}
+
+/** @throws InterruptedError when the wish is that the guest ends. */
+export function refuseToGoOn(wish: Wish): void {
+  if (wish.kind === 'interrupt') throw new InterruptedError('interrupted: the guest is gone')
+  if (wish.kind === 'timeout') throw new InterruptedError('the time is over: the guest is gone')
+}
+
+/** `imago checkpoint`: true when the guest is to end, its image being verified. What goes wrong is told to who asked. */
+export async function grantCheckpoint(
+  vm: MicroVm,
+  { request, answer }: Wish & { kind: 'checkpoint' },
+  options: Pick<SessionOptions, 'image' | 'withFiles'>,
+  output: Output,
+): Promise<boolean> {
+  const image = request.output ?? options.image
+  const began = performance.now()
+  const finish = (pauseMs: number): boolean => {
+    try {
+      verify(image)
+      output.note(`saved to ${path.relative('', image) || image}`)
+      answer({ path: image, bytes: fs.statSync(image).blocks * 512, pauseMs })
+      return true
+    } catch (error) {
+      answer(error as Error)
+      return false
+    }
+  }
+  try {
+    await vm.save(image, request.withFiles || options.withFiles)
+  } catch (error) {
+    answer(error as Error)
+    return false
+  }
+  const pause = performance.now() - began
+  if (request.stop) return finish(pause)
+  // The guest goes on while its image is read again.
+  setImmediate(finish, pause)
+  return false
+}
+
+/** False: it could not be saved, and goes on. */
+async function save(vm: MicroVm, options: SessionOptions, output: Output): Promise<boolean> {
+  try {
+    await vm.save(options.image, options.withFiles)
+    verify(options.image)
+  } catch (error) {
+    const text = error instanceof ImagoError ? error.describe() : (error as Error).message
+    output.warn(`the guest could not be saved, and goes on: ${text}`)
+    return false
+  }
   if (options.seedFolder !== undefined) await vm.saveSeedImage(options.seedFolder)
   await printBlock(options.seedFolder === undefined ? options.image : seedImageIn(options.seedFolder), output)
   output.note(`saved to ${path.relative('', options.image) || options.image}`)
   await options.afterSave?.()
+  return true
+}
+
+/** @throws UnreadableError when what can be read from the disk is not what was written. */
+function verify(image: string): void {
+  const [problem] = verifyMicroVmFile(image)
+  if (problem !== undefined)
+    throw new UnreadableError('the image is not what was written', { file: image, found: problem })
 }
 
 /** Where the ScratchVM's image is written. */

@@ -1,4 +1,4 @@
-/** The engines for processes that `imago checkpoint` and `restore` choose from; each is loaded when it is called. */
+/** The engines that `imago checkpoint` and `restore` choose from; each is loaded when it is called. */
 import type { ProcessEngine } from './engine.js'
 
 /** Engines by name, in the order of preference. */
@@ -10,6 +10,11 @@ export const engines: ReadonlyArray<{
   load(): Promise<ProcessEngine>
 }> = [
   { name: 'preload', formats: ['core'], load: async () => (await import('./preload/engine.js')).engine },
+  {
+    name: 'microvm',
+    formats: ['microvm', 'scratchvm'],
+    load: async () => (await import('./microvm/engine.js')).engine,
+  },
   {
     name: 'criu',
     formats: ['criu'],

@@ -85,3 +85,17 @@ export class PeerError extends ImagoError {
 export class InterruptedError extends ImagoError {
   override readonly exitCode = ExitCode.interrupted
 }
+
+/** An error that another thread or process met, by the name of its class. */
+export function errorNamed(name: string, message: string, details: ErrorDetails = {}): Error {
+  const Class = [
+    UsageError,
+    UnreadableError,
+    LossError,
+    HostError,
+    PeerError,
+    InterruptedError,
+    ImagoError,
+  ].find(candidate => candidate.name === name)
+  return Class === undefined ? new Error(message) : new Class(message, details)
+}

@@ -1,8 +1,16 @@
 import path from 'node:path'
 import { UsageError } from '../../lib/errors.js'
 import type { Command } from '../command.js'
-import { environmentOf, hostAndPort, memorySize, milliseconds } from '../vm-options.js'
-import { sessionOptions } from './vm-run.js'
+import {
+  guestFrom,
+  hostAndPort,
+  keyOption,
+  milliseconds,
+  programFrom,
+  programOptions,
+  sessionFrom,
+  sessionOptions,
+} from '../vm-options.js'
 
 export const command: Command = {
   description:
@@ -26,13 +34,8 @@ export const command: Command = {
         "the ScratchVM's own form: vm_image.sav as it is over plain TCP, WITHOUT authentication, encryption or acknowledgement; the image stays here",
     },
     { flags: '--compress', summary: 'compress pages with zstd' },
-    { flags: '--key <file>', summary: "shared key (default: the user's own, ~/.config/imago/key)" },
-    { flags: '--memory <size>', summary: 'memory of the guest, with --run', default: '64M' },
-    {
-      flags: '--env <name=value>',
-      summary: 'a variable of its environment; may be repeated',
-      repeatable: true,
-    },
+    keyOption,
+    ...programOptions,
     { flags: '--retries <number>', summary: 'how often to try while nobody listens (default: for ever)' },
     ...sessionOptions,
   ],
@@ -52,16 +55,7 @@ export const command: Command = {
       program === undefined ? [args.rest[0], args.rest.slice(1)] : [args.imageOrTarget, args.rest]
     if (target === undefined || (program === undefined && words.length > 0))
       throw new UsageError('where to?', { expected: 'imago vm send IMAGE HOST:PORT' })
-    const image = path.resolve(
-      (options.output as string | undefined) ?? `${path.basename(program ?? 'guest')}.vm`,
-    )
-    const started = (file: string) => ({
-      file,
-      argv: [file, ...words],
-      environment: environmentOf(options.env as readonly string[] | undefined),
-      memorySize: memorySize(options.memory as string),
-      rootFolder: path.resolve((options.root as string | undefined) ?? '.'),
-    })
+    const session = sessionFrom(options, `${path.basename(program ?? 'guest')}.vm`)
     const common = {
       ...hostAndPort(target),
       key: options.key as string | undefined,
@@ -73,21 +67,8 @@ export const command: Command = {
         throw new UsageError('the form of the ScratchVM knows neither --live, --after nor --compress')
       const { sendSeedImage, sendSeedRun } = await import('../vm-seed.js')
       if (program === undefined) return sendSeedImage(path.resolve(args.imageOrTarget!), common, output)
-      return sendSeedRun(
-        started(program),
-        {
-          engine: options.engine as 'kvm' | 'unicorn' | undefined,
-          readOnly: options.readOnly === true,
-          trace: options.trace === true,
-        },
-        {
-          image,
-          withFiles: options.withFiles === true,
-          timeoutMs: milliseconds(options.timeout),
-        },
-        common,
-        output,
-      )
+      const guest = await guestFrom(options, output)
+      return sendSeedRun(programFrom(options, program, words), guest, session, common, output)
     }
     if (program === undefined) {
       if (options.live === true)
@@ -95,17 +76,13 @@ export const command: Command = {
       return sendRestingImage(path.resolve(args.imageOrTarget!), common, output)
     }
     return sendRunning(
-      started(program),
+      programFrom(options, program, words),
       {
         ...common,
-        engine: options.engine as 'kvm' | 'unicorn' | undefined,
+        ...(await guestFrom(options, output)),
+        ...session,
         live: options.live === true,
         afterMs: milliseconds(options.after) ?? (options.live === true ? 0 : undefined),
-        image,
-        withFiles: options.withFiles === true,
-        readOnly: options.readOnly === true,
-        trace: options.trace === true,
-        timeoutMs: milliseconds(options.timeout),
       },
       output,
     )

@@ -1,8 +1,15 @@
 import path from 'node:path'
-import { UsageError } from '../../lib/errors.js'
+import { ExitCode, UsageError } from '../../lib/errors.js'
 import type { Command } from '../command.js'
-import { milliseconds, portOf } from '../vm-options.js'
-import { sessionOptions } from './vm-run.js'
+import {
+  guestFrom,
+  imageFrom,
+  imageOptions,
+  keyOption,
+  portOf,
+  sessionFrom,
+  sessionOptions,
+} from '../vm-options.js'
 
 export const command: Command = {
   description:
@@ -10,19 +17,14 @@ export const command: Command = {
   options: [
     { flags: '--port <number>', summary: 'TCP port', default: '4040' },
     { flags: '--host <address>', summary: 'address to listen on', default: '127.0.0.1' },
-    { flags: '--key <file>', summary: "shared key (default: the user's own, ~/.config/imago/key)" },
+    keyOption,
     {
       flags: '--seed',
       summary:
         "take the ScratchVM's own form: vm_image.sav over plain TCP, WITHOUT authentication or encryption: whoever reaches the port runs a guest here, confined to --root",
     },
     { flags: '--store <folder>', summary: 'where images arrive', default: '.imago-store' },
-    {
-      flags: '--files <policy>',
-      summary: 'what to do when an open file is not as it was',
-      choices: ['refuse', 'reopen', 'restore-content'],
-      default: 'refuse',
-    },
+    ...imageOptions,
     ...sessionOptions,
   ],
   examples: [['imago vm serve --port 4040', 'take a guest from this host']],
@@ -31,53 +33,26 @@ export const command: Command = {
     const { FrameStream } = await import('../../migrate/frames.js')
     const { Receiver } = await import('../../migrate/receive-machine.js')
     const { MicroVm } = await import('../../engines/microvm/micro-vm.js')
-    const { chooseEngine } = await import('../../engines/microvm/engines.js')
     const { printBlock, runSession } = await import('../vm-session.js')
+    const host = options.host as string
+    const port = portOf(options.port as string)
+    const store = path.resolve(options.store as string)
+    const session = sessionFrom(options, 'received.vm')
+    const guest = await guestFrom(options, output)
+    const wakeUp = (image: string) => MicroVm.start({ ...guest, start: imageFrom(options, image, '.') })
     if (options.seed === true) {
       const { serveSeedGuest } = await import('../vm-seed.js')
-      return serveSeedGuest(
-        { host: options.host as string, port: portOf(options.port as string) },
-        {
-          engine: options.engine as 'kvm' | 'unicorn' | undefined,
-          readOnly: options.readOnly === true,
-          trace: options.trace === true,
-          rootFolder: path.resolve((options.root as string | undefined) ?? '.'),
-          files: options.files as 'refuse' | 'reopen' | 'restore-content',
-        },
-        {
-          image: path.resolve((options.output as string | undefined) ?? 'received.vm'),
-          keepRunning: options.keepRunning === true,
-          withFiles: options.withFiles === true,
-          timeoutMs: milliseconds(options.timeout),
-        },
-        path.resolve(options.store as string),
-        output,
-      )
+      return serveSeedGuest({ host, port }, wakeUp, session, store, output)
     }
     const key = readKey(options.key as string | undefined)
-    const store = path.resolve(options.store as string)
-    const timeoutMs = milliseconds(options.timeout)
-    const receiver = new Receiver(store, image =>
-      MicroVm.start({
-        engine: chooseEngine(options.engine as 'kvm' | 'unicorn' | undefined),
-        readOnly: options.readOnly === true,
-        trace: options.trace === true,
-        start: {
-          kind: 'image',
-          path: image,
-          rootFolder: path.resolve((options.root as string | undefined) ?? '.'),
-          files: options.files as 'refuse' | 'reopen' | 'restore-content',
-          ignoreCpu: false,
-        },
-      }),
-    )
+    const receiver = new Receiver(store, wakeUp)
     type Arrival = NonNullable<Awaited<ReturnType<typeof receiver.serve>>>
     let arrived: (arrival: Arrival) => void
     const arrival = new Promise<Arrival>(resolve => {
       arrived = resolve
     })
     const sockets = new Set<{ destroy(): void }>()
-    const server = await listen(key, options.host as string, portOf(options.port as string), socket => {
+    const server = await listen(key, host, port, socket => {
       sockets.add(socket)
       socket.on('close', () => sockets.delete(socket))
       const stream = new FrameStream(socket)
@@ -106,19 +81,10 @@ export const command: Command = {
     process.off('SIGINT', onInterrupt)
     process.off('SIGTERM', onInterrupt)
     try {
-      if (first === undefined) return 130
+      if (first === undefined) return ExitCode.interrupted
       output.note(`Received ${first.bytes} bytes`)
       await printBlock(first.image, output)
-      const code = await runSession(
-        first.guest,
-        {
-          image: path.resolve((options.output as string | undefined) ?? 'received.vm'),
-          keepRunning: options.keepRunning === true,
-          withFiles: options.withFiles === true,
-          timeoutMs,
-        },
-        output,
-      )
+      const code = await runSession(first.guest, session, output)
       await first.guest.release()
       receiver.forget(first.id)
       return code

@@ -9,7 +9,7 @@
  */
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
-import * as errors from '../../lib/errors.js'
+import { errorNamed, HostError } from '../../lib/errors.js'
 import type { StopHandle } from './cpu.js'
 import { hostCall, NR, viewOf } from './libc.js'
 import type { Ended, EngineName, MemoryHandle, Reply, Report, Request, Start } from './messages.js'
@@ -142,7 +142,7 @@ export class MicroVm {
   /** Begins or ends to note which pages change. @throws HostError for an engine that cannot. */
   async follow(on: boolean): Promise<void> {
     if (this.#stop.engine !== 'kvm')
-      throw new errors.HostError('only KVM notes which pages a running guest writes', {
+      throw new HostError('only KVM notes which pages a running guest writes', {
         hint: 'send it without --live',
       })
     const { setMemoryRegion } = await import('../kvm/cpu.js')
@@ -176,11 +176,5 @@ export class MicroVm {
 async function nextReply(worker: Worker): Promise<Reply> {
   const [message] = (await once(worker, 'message')) as [Reply]
   if (message.kind !== 'failed') return message
-  const Class = (errors as unknown as Record<string, unknown>)[message.name]
-  if (typeof Class === 'function')
-    throw new (Class as new (message: string, details: errors.ErrorDetails) => Error)(
-      message.message,
-      message.details,
-    )
-  throw new Error(message.message)
+  throw errorNamed(message.name, message.message, message.details)
 }

@@ -13,6 +13,7 @@ import {
 import { MSR, R } from '../../isa/x86-64-kvm.js'
 import { writeFileAtomically, writeFully } from '../../lib/atomic-file.js'
 import { isZero } from '../../lib/bytes.js'
+import { ImagoError } from '../../lib/errors.js'
 import { PAGE_SIZE } from '../../model/memory.js'
 import { specialRegistersFor } from './cpu.js'
 import { hostCpuFeatures } from './cpu-features.js'
@@ -40,7 +41,7 @@ export interface SaveResult {
   readonly totalBytes: number
 }
 
-/** Writes the image whole or not at all. The guest may go on afterwards. */
+/** Writes the image whole or not at all. The guest may go on afterwards. @throws ImagoError */
 export function saveGuest(guest: Guest, path: string, options: SaveOptions): SaveResult {
   const { record, contents } = describeGuest(guest, options)
   record.extents = dataExtents(guest)
@@ -57,17 +58,25 @@ export function saveGuest(guest: Guest, path: string, options: SaveOptions): Sav
   header = encodeHeader(record)
   const { bytes } = guest.memory
   let stored = 0
-  writeFileAtomically(path, fd => {
-    fs.ftruncateSync(fd, at)
-    writeFully(fd, header, 0)
-    for (const extent of record.extents) {
-      const from = Number(extent.address)
-      const length = Number(extent.length)
-      writeFully(fd, bytes.subarray(from, from + length), header.length + from)
-      stored += length
-    }
-    for (const [i, content] of contents) writeFully(fd, content, Number(record.files[i]!.contentOffset))
-  })
+  try {
+    writeFileAtomically(path, fd => {
+      fs.ftruncateSync(fd, at)
+      writeFully(fd, header, 0)
+      for (const extent of record.extents) {
+        const from = Number(extent.address)
+        const length = Number(extent.length)
+        writeFully(fd, bytes.subarray(from, from + length), header.length + from)
+        stored += length
+      }
+      for (const [i, content] of contents) writeFully(fd, content, Number(record.files[i]!.contentOffset))
+    })
+  } catch (cause) {
+    throw new ImagoError('the image cannot be written', {
+      file: path,
+      found: (cause as Error).message,
+      cause,
+    })
+  }
   return { memoryBytes: stored, totalBytes: at }
 }
 

@@ -55,9 +55,12 @@ export function target(pid: number): Target {
     found = below[0]!
   }
   if (!carriesLibrary(found))
-    throw new HostError(`process ${pid} has no libckpt.so inside, so it cannot freeze itself`, {
-      hint: 'start it with imago run -- PROGRAM… (LD_PRELOAD has no effect on static and setuid programs), or freeze it from outside: --engine criu',
-    })
+    throw new HostError(
+      `process ${pid} has no libckpt.so inside and runs no guest of a micro-VM, so it cannot freeze itself`,
+      {
+        hint: 'start it with imago run -- PROGRAM… (LD_PRELOAD has no effect on static and setuid programs), or freeze it from outside: --engine criu',
+      },
+    )
   const status = read(`/proc/${found}/status`)
   const line = (name: string) => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? ''
   const variable = /(?:^|\0)IMAGO_SIGNAL=(\d+)/.exec(read(`/proc/${found}/environ`))?.[1]
