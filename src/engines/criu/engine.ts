@@ -80,13 +80,13 @@ export const engine: ProcessEngine = {
     } catch (error) {
       for (const each of frozen) signal(each, 'SIGCONT')
       parked?.release()
-      throw error
-    } finally {
       interruption.end()
+      throw error
     }
-    // The image is whole and under its name: from here on the source is no longer needed.
+    // The image is whole and under its name: from here on the source is no longer needed, and Ctrl-C comes too late.
     if (options.stop) await endTree(tree)
     else parked?.release()
+    interruption.end()
     return { path: target, bytes: bytesOnDisk(target), pauseMs, totalMs: performance.now() - started }
   },
 
@@ -263,13 +263,15 @@ async function idsAreFree(image: ProcessImage): Promise<void> {
   for (let i = 0; ; i++) {
     const [holder] = holders().sort((a, b) => Number(isZombie(a.pid)) - Number(isZombie(b.pid)))
     if (holder === undefined) return
-    const zombie = isZombie(holder.pid)
+    const { pid, group } = holder
+    const found = liveProcess(pid)
+    if (found === undefined) continue // it went between two looks
+    const zombie = found.state === 'Z'
     if (zombie && i < 100) {
       await sleep(100)
       continue
     }
-    const { pid, group } = holder
-    const name = liveProcess(pid)?.name ?? '?'
+    const { name } = found
     throw new HostError(`process id ${group} is taken on this host`, {
       found: `${pid === group ? name : `process ${pid} (${name}) is in its group or session`}${zombie ? ', a zombie that its parent has not waited for' : ''}`,
       hint: zombie

@@ -6,6 +6,8 @@ import { engine } from '../../../src/engines/criu/engine.js'
 import { checkProgram, findPrograms } from '../../../src/engines/criu/program.js'
 import { liveProcess } from '../../../src/engines/live-process.js'
 import { readImage } from '../../../src/formats/registry.js'
+import { packageRoot } from '../../../src/lib/parts.js'
+import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 
 const missing = (() => {
@@ -158,5 +160,84 @@ open(sys.argv[1] + '/ring', 'w').write(str(ring))
     await expect(engine.restore(image, { detach: true })).rejects.toThrow(
       `${copy} has ${size + 1} bytes now, and had ${size} at the checkpoint`,
     )
+  })
+
+  test('a program is found by its name', async () => {
+    const folder = temporaryFolder()
+    const name = `counter${process.pid}`
+    fs.symlinkSync('/usr/bin/python3', path.join(folder, name))
+    const source = spawn(path.join(folder, name), ['-c', program, folder], {
+      cwd: '/',
+      stdio: 'ignore',
+      detached: true,
+    })
+    onTestFinished(() => void source.kill('SIGKILL'))
+    await counted(folder)
+    const image = path.join(folder, 'image')
+    const done = imago(['checkpoint', name, '--engine', 'criu', '-o', image, '--json'])
+    expect([done.stderr, done.code]).toEqual(['', 0])
+    const read = await readImage(image)
+    expect(read.kind === 'process' && read.image.processes[0]?.pid).toBe(source.pid)
+  })
+
+  test('Ctrl-C at any moment leaves the program running, and a whole image or none', async () => {
+    const folder = temporaryFolder()
+    const source = startCounter(folder)
+    await counted(folder)
+    const image = path.join(folder, 'image')
+    const words = ['checkpoint', String(source.pid), '--engine', 'criu', '--stop', '-o', image]
+    let interruptions = 0
+    for (let delay = 0; ; delay += 20) {
+      const before = lines(folder).length
+      const asked = spawn(path.join(packageRoot, 'imago'), words, { stdio: 'ignore' })
+      const ended = new Promise<number | null>(resolve => asked.once('close', resolve))
+      await new Promise(go => setTimeout(go, delay))
+      asked.kill('SIGINT')
+      const code = await ended
+      if (fs.existsSync(image)) break // it was done before
+      expect(code === 130 || code === null, `exit code ${code}`).toBe(true) // null: before it listened
+      interruptions++
+      expect(fs.readdirSync(folder)).toEqual(['log'])
+      await until(() => lines(folder).length > before, 'the program counts after the interruption')
+    }
+    expect(interruptions).toBeGreaterThan(2)
+    expect(liveProcess(source.pid!)?.state ?? 'Z').toBe('Z')
+    const read = await readImage(image)
+    expect(read.kind === 'process' && read.image.processes[0]?.pid).toBe(source.pid)
+  })
+
+  test('two processes go on talking over their TCP connection', async () => {
+    const folder = temporaryFolder()
+    const talk = `
+import os, socket, sys, time
+folder = sys.argv[1]
+server = socket.create_server(('127.0.0.1', 0))
+if os.fork() == 0:
+    peer = socket.create_connection(server.getsockname()); server.close()
+    while word := peer.recv(64): peer.sendall(b'%d' % (int(word) + 1))
+    os._exit(0)
+peer, _ = server.accept(); server.close()
+log = open(folder + '/log', 'w', buffering=1)
+count = 0
+while not os.path.exists(folder + '/stop'):
+    print(count, file=log); peer.sendall(b'%d' % count); count = int(peer.recv(64)); time.sleep(0.01)
+peer.close(); os.wait(); os._exit(7)
+`
+    const source = spawn('python3', ['-c', talk, folder], { cwd: '/', stdio: 'ignore', detached: true })
+    onTestFinished(() => {
+      try {
+        process.kill(-source.pid!, 'SIGKILL')
+      } catch {}
+    })
+    await counted(folder)
+    const { path: image } = await engine.checkpoint(source.pid!, {
+      output: path.join(folder, 'image'),
+      stop: true,
+    })
+    const restored = await engine.restore(image, { detach: false })
+    await counted(folder)
+    fs.writeFileSync(path.join(folder, 'stop'), '')
+    expect(await restored.wait()).toBe(7)
+    expect(lines(folder)).toEqual(lines(folder).map((_, i) => String(i)))
   })
 })
