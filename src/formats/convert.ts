@@ -2,7 +2,8 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { temporaryName } from '../lib/atomic-file.js'
-import { LossError, UsageError } from '../lib/errors.js'
+import { LossError, UnreadableError, UsageError } from '../lib/errors.js'
+import type { MachineImage } from '../model/machine.js'
 import type { Format, Loss } from './format.js'
 import { formatNamed, type ReadImage, readImage } from './registry.js'
 
@@ -28,7 +29,7 @@ export async function convert(
   const format = formatNamed(to)
   const target = path.resolve(output)
   if (target === path.resolve(source)) throw new UsageError('the new image would replace the old one')
-  const read = await readImage(source, { options })
+  const read = await informed(await readImage(source, { options }), options)
   if (strict !== true) {
     const losses = await writeAs(format, read, target, options)
     return { target, losses, hints: (await format.hints?.(target, read.image, options)) ?? [] }
@@ -51,6 +52,38 @@ export async function convert(
   } finally {
     fs.rmSync(temporary, { recursive: true, force: true })
   }
+}
+
+/** A machine with what the user says of its CPU: `--cpu`, or else what the kernel's own words say, found by `--vmlinux`. */
+async function informed(read: ReadImage, options: Readonly<Record<string, unknown>>): Promise<ReadImage> {
+  const { cpu, vmlinux } = options as { cpu?: string; vmlinux?: string }
+  if (read.kind !== 'machine' || (cpu === undefined && vmlinux === undefined)) return read
+  return { ...read, image: { ...read.image, cpuFeatures: await featuresFor(read.image, cpu, vmlinux) } }
+}
+
+async function featuresFor(
+  image: MachineImage,
+  cpu: string | undefined,
+  vmlinux: string | undefined,
+): Promise<ReadonlySet<string>> {
+  if (cpu !== undefined) {
+    const { offeredFeatures } = await import('./qemu/cpu-line.js')
+    const features = offeredFeatures(cpu)
+    if (features !== undefined) return features
+    throw new UsageError(`what the CPU model '${cpu}' offers is not known`, {
+      expected: 'a model of QEMU 7.2 such as qemu64 or Haswell, with words such as -svm or +rdtscp',
+      hint: "--vmlinux FILE finds it out from the guest's kernel",
+    })
+  }
+  const { openKernelSymbols } = await import('../lib/kernel-symbols.js')
+  const { kernelFeatures } = await import('../isa/linux-kernel.js')
+  const features = kernelFeatures(image, openKernelSymbols(vmlinux!))
+  if (features !== undefined) return features
+  throw new UnreadableError("the kernel's own feature words are not where these symbols say", {
+    file: vmlinux,
+    expected: 'boot_cpu_data of the Linux that runs in the image',
+    hint: 'give the symbols of this very kernel (its System.map, or /proc/kallsyms of the guest), or say --cpu',
+  })
 }
 
 function writeAs(

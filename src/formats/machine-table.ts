@@ -9,7 +9,9 @@
  * What a platform cannot hold is not listed anywhere: after writing, the records are read back by the same table, and
  * whatever comes out different is the loss.
  */
+import { pciClass, pciId } from '../isa/pci.js'
 import {
+  type Devices,
   emptyState,
   getField,
   hasDeviceOf,
@@ -152,7 +154,24 @@ export function lossesBetween(before: MachineState, after: MachineState): Loss[]
         detail: `${valueText(had)} becomes ${valueText(has)}`,
       })
   }
-  return losses
+  return [...losses, ...pciLosses(before.devices, after.devices)]
+}
+
+/** Functions that the target has not, or has another of at the same address. */
+function pciLosses(before: Devices, after: Devices): Loss[] {
+  return [...(before.pciFunctions ?? [])].flatMap(([address, configuration]): Loss[] => {
+    const there = after.pciFunctions?.get(address)
+    const subject = `PCI ${address}`
+    if (there === undefined || pciId(there) !== pciId(configuration)) {
+      const found = there === undefined ? 'no function there' : `there is ${pciId(there)}`
+      const detail = `${pciId(configuration)} ${pciClass(configuration)}; ${found}`
+      return [{ kind: 'dropped', subject, field: 'configuration', detail }]
+    }
+    const differs = configuration.findIndex((byte, i) => byte !== there[i])
+    return differs < 0
+      ? []
+      : [{ kind: 'dropped', subject, field: 'configuration', detail: `different from byte ${differs} on` }]
+  })
 }
 
 const subjects: Record<string, string> = {
@@ -164,6 +183,7 @@ const subjects: Record<string, string> = {
   rtc: 'RTC',
   serial: 'serial port',
   keyboard: 'keyboard controller',
+  mouse: 'mouse',
   speaker: 'speaker',
   pciHost: 'PCI host',
   time: 'machine',

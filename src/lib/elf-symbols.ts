@@ -3,7 +3,9 @@
  * numbers, names read when asked for. Source: System V ABI, "Symbol Table".
  *
  *   entry (24 bytes): u32 name, u8 info (type in the low 4 bits), u8 other, u16 section, u64 value, u64 size
- *   sort key (64 bits): value (40 bits) ‖ index of the entry (24 bits)
+ *   sort key (64 bits): low 40 bits of the value ‖ index of the entry (24 bits)
+ *
+ * The bits above are all clear (programs) or all set (kernels), so that 40 tell all addresses of one file apart.
  */
 import type { ByteSource } from './byte-source.js'
 import { cString } from './bytes.js'
@@ -30,6 +32,7 @@ const kinds: Readonly<Record<number, SymbolKind>> = {
 }
 const STB_LOCAL = 0
 const INDEX_BITS = 24n
+const VALUE_BITS = 40
 const MAX_SYMBOLS = 1 << 24
 /** Names longer than this are cut. */
 const NAME_LIMIT = 512
@@ -66,7 +69,8 @@ export class SymbolTable {
       const at = i * ENTRY_SIZE
       const info = view.getUint8(at + 4)
       const high = view.getUint32(at + 12, true)
-      if (kinds[info & 15] === undefined || view.getUint16(at + 6, true) === 0 || high > 0xff) continue
+      if (kinds[info & 15] === undefined || view.getUint16(at + 6, true) === 0) continue
+      if (high > 0xff && high >>> 8 !== 0xffffff) continue
       const sizeless = view.getUint32(at + 16, true) === 0
       // Local labels without size: mapping symbols of aarch64 ($x, $d), jump targets.
       if ((info & 15) === 0 && info >> 4 === STB_LOCAL && sizeless) continue
@@ -88,6 +92,7 @@ export class SymbolTable {
     const last = this.#firstAfter(address) - 1
     for (let i = last; i >= 0 && i > last - 16; i--) {
       const hit = this.#hit(i)
+      if (address >> BigInt(VALUE_BITS) !== hit.address >> BigInt(VALUE_BITS)) continue
       if (hit.size > 0 ? address < hit.address + BigInt(hit.size) : i === last) return hit
     }
     return undefined
@@ -114,7 +119,7 @@ export class SymbolTable {
 
   /** Index of the first key whose value is above `address`. */
   #firstAfter(address: bigint): number {
-    const key = (address + 1n) << INDEX_BITS
+    const key = (BigInt.asUintN(VALUE_BITS, address) + 1n) << INDEX_BITS
     let low = 0
     let high = this.#keys.length
     while (low < high) {

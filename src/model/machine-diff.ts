@@ -56,5 +56,14 @@ export function diffStates(before: MachineState, after: MachineState): FieldDiff
       })
     }
   }
-  return differences
+  return [...differences, ...pciDifferences(before, after)]
+}
+
+function pciDifferences(before: MachineState, after: MachineState): FieldDifference[] {
+  const [a, b] = [before.devices.pciFunctions, after.devices.pciFunctions]
+  return [...new Set([...(a?.keys() ?? []), ...(b?.keys() ?? [])])].sort().flatMap(address => {
+    const values = { before: a?.get(address), after: b?.get(address) }
+    const same = values.before && values.after && Buffer.compare(values.before, values.after) === 0
+    return same ? [] : [{ field: `pciFunctions.${address}`, ...values }]
+  })
 }

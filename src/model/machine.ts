@@ -5,7 +5,7 @@
  *
  *   MachineImage ─┬─ memory        guest physical memory, pointed to
  *                 ├─ cpus[]        registers, x87, SSE, MSRs, local APIC
- *                 ├─ devices       I/O APIC, PICs, PIT, RTC, serial, keyboard, speaker, PCI; each may be absent
+ *                 ├─ devices       I/O APIC, PICs, PIT, RTC, serial, keyboard, mouse, speaker, PCI; each may be absent
  *                 └─ notUnderstood devices that the model has no place for, by name
  *
  * Names follow the Intel SDM; devices those of the PC/AT data sheets (8259A, 8254, MC146818, 16550, 8042).
@@ -247,6 +247,17 @@ export const deviceFields = {
     /** The command whose data byte is awaited. */
     pendingCommand: u8(),
     output: u8(),
+    /** The keyboard behind it sends what is pressed. */
+    scanning: flag(true),
+    scancodeSet: u8(2),
+  }),
+  /** PS/2 mouse behind the second port of the 8042. */
+  mouse: optionalGroup({
+    /** As the status request gives it: bit 5 reporting, bit 6 remote mode. */
+    status: u8(),
+    /** Counts per millimetre, as a power of two. */
+    resolution: u8(2),
+    sampleRate: u8(100),
   }),
   /** Port 0x61 bit 1; bit 0 is the gate of PIT channel 2. */
   speaker: optionalGroup({ data: flag() }),
@@ -264,7 +275,10 @@ export type Segment = Value<typeof segment>
 export type LocalApic = Value<typeof localApic>
 export type InterruptController = Value<typeof interruptController>
 export type PitChannel = Value<typeof pitChannel>
-export type Devices = Value<typeof deviceFields>
+export type Devices = Value<typeof deviceFields> & {
+  /** Configuration space of the PCI functions by address, `00:01.1` (bus, device, function; hexadecimal): up to 256 bytes. */
+  pciFunctions?: ReadonlyMap<string, Uint8Array>
+}
 
 export interface MachineImage {
   readonly isa: 'x86-64'

@@ -21,6 +21,12 @@ export const command: Command = {
       summary: 'gem5: CPU clock (the rate of the guest’s TSC); palacios: of the APIC',
     },
     { flags: '--raw-ram', summary: 'gem5: RAM uncompressed and sparse (quicker)' },
+    { flags: '--cpu <line>', summary: 'machines: the -cpu that the guest was started with' },
+    {
+      flags: '--vmlinux <file>',
+      summary:
+        'machines: symbols of the guest’s kernel (vmlinux, System.map, kallsyms): finds its CPU features',
+    },
     {
       flags: '--ignore-cpu',
       summary: 'gem5: write even where the guest may use CPU features that gem5 lacks',

@@ -27,7 +27,7 @@ export const command: Command = {
       const { diffMachineImages } = await import('../../model/machine-diff.js')
       const diff = diffMachineImages(before.image, after.image)
       if (output.json) output.value(diff)
-      else output.line((await import('../views/machine.js')).machineDiffText(diff))
+      else output.line((await import('../views/machine-diff.js')).machineDiffText(diff))
       return diff.fields.length === 0 && diff.memory.length === 0 && !diff.cpus ? 0 : 1
     }
     throw new UsageError('a process image and a machine image cannot be compared')

@@ -7,7 +7,12 @@ export const command: Command = {
   options: [
     { flags: '-m, --maps', summary: 'every mapping on a line' },
     { flags: '-r, --registers', summary: 'all registers of every thread or CPU' },
-    { flags: '--vmlinux <file>', summary: 'a machine’s kernel with symbols: names the current function' },
+    {
+      flags: '--vmlinux <file>',
+      summary:
+        'symbols of a machine’s kernel (vmlinux, System.map, kallsyms): current function, CPU features',
+    },
+    { flags: '--memory <file>', summary: 'palacios: the raw memory dump that belongs to the checkpoint' },
   ],
   examples: [
     ['imago inspect myckpt', 'what was the program doing?'],
@@ -15,20 +20,19 @@ export const command: Command = {
   ],
   async run({ args, options, output }) {
     const { readImage } = await import('../../formats/registry.js')
-    const read = await readImage(args.image!)
+    const read = await readImage(args.image!, { options })
     if (read.kind === 'machine') {
       const { machineImageJson, machineImageText } = await import('../views/machine.js')
       const guest = await guestBlock(read.format.name, args.image!)
+      const view = {
+        registers: options.registers === true,
+        ...(typeof options.vmlinux === 'string' ? { vmlinux: options.vmlinux } : {}),
+      }
       if (output.json)
-        output.value({ ...machineImageJson(read.image), ...(guest && { upcoming: guest.upcoming }) })
+        output.value({ ...machineImageJson(read.image, view), ...(guest && { upcoming: guest.upcoming }) })
       else {
         if (guest !== undefined) output.line(`${guest.text}\n`)
-        output.line(
-          machineImageText(read.image, {
-            registers: options.registers === true,
-            ...(typeof options.vmlinux === 'string' ? { vmlinux: options.vmlinux } : {}),
-          }),
-        )
+        output.line(await machineImageText(read.image, view))
       }
       return
     }

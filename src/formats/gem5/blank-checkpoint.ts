@@ -107,15 +107,17 @@ const southBridge = (era: Gem5Era): Record<string, Keys> => ({
   dma1: { maskReg: 15 },
 })
 
-/** PS/2 devices: v24 gives them sections; how 2011 nests them is only in its own checkpoints, so it keeps its reset state. */
+const NO_COMMAND = 65535
+const keyboardPorts: Keys = { dataPort: '9223372036854775904', commandPort: '9223372036854775908' }
+
+/** v24 gives the PS/2 devices sections of their own. */
 const keyboard: Record<string, Keys> = {
   'system.pc.south_bridge.keyboard': {
-    dataPort: '9223372036854775904',
-    commandPort: '9223372036854775908',
+    ...keyboardPorts,
     statusReg: 16,
     commandByte: 112,
     dataReg: 0,
-    lastCommand: 65535,
+    lastCommand: NO_COMMAND,
   },
   'system.pc.south_bridge.keyboard.mouse': {
     outBuffer: '',
@@ -130,6 +132,25 @@ const keyboard: Record<string, Keys> = {
     shiftDown: false,
     enabled: true,
   },
+}
+
+/** 2011 keeps them in the controller's, their queues with a length. Source: src/dev/x86/i8042.cc before 2012. */
+const keyboard2011: Keys = {
+  ...keyboardPorts,
+  statusRegData: 16,
+  commandByteData: 112,
+  dataReg: 0,
+  lastCommand: NO_COMMAND,
+  ...Object.fromEntries(
+    ['mouse', 'keyboard'].flatMap(name => [
+      [`${name}.lastCommand`, NO_COMMAND],
+      [`${name}.outBuffer.size`, 0],
+      [`${name}.outBuffer.elts`, ''],
+    ]),
+  ),
+  'mouse.status': 0,
+  'mouse.resolution': 4,
+  'mouse.sampleRate': 100,
 }
 
 function sections(era: Gem5Era): Record<string, Keys> {
@@ -165,6 +186,7 @@ function sections(era: Gem5Era): Record<string, Keys> {
       'system.cpu.tickEvent': { _when: 0, _priority: 50, _flags: 0 },
       'system.cpu.interrupts': apic(era),
       ...chipset,
+      'system.pc.south_bridge.keyboard': keyboard2011,
       'system.pc.com_1': serial,
     }
   return {

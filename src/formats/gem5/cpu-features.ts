@@ -1,63 +1,70 @@
 /**
- * CPU features. A running kernel has patched itself for the CPU it booted on, so the CPU it goes on with must offer at
- * least as much; no checkpoint format stores CPUID. Names are QEMU's.
- *
- * gem5 v24's X86 CPUID: leaf 1 EDX 0xefdbfbff ECX 0x209; leaf 7 EBX 0x01800000; 0x80000001 EDX 0xebd3fbff ECX 0x20001.
+ * What gem5's X86 CPU offers. Values of its CPUID: v24.0 as measured; 2011 as src/arch/x86/cpuid.cc of that time says.
  */
+import { baseFeatures, featuresInUse, featuresOf, informationalFeatures } from '../../isa/x86-cpu-features.js'
 import type { MachineImage } from '../../model/machine.js'
+import type { Loss } from '../format.js'
+import type { Gem5Era } from './blank-checkpoint.js'
 
-/** What gem5 offers beyond the base of every x86-64 CPU. */
-export const gem5Features: ReadonlySet<string> = new Set([
-  ...[
-    'fpu',
-    'vme',
-    'de',
-    'pse',
-    'tsc',
-    'msr',
-    'pae',
-    'mce',
-    'cx8',
-    'apic',
-    'sep',
-    'mtrr',
-    'pge',
-    'mca',
-    'cmov',
-  ],
-  ...[
-    'pat',
-    'pse36',
-    'clflush',
-    'mmx',
-    'fxsr',
-    'sse',
-    'sse2',
-    'pni',
-    'monitor',
-    'ssse3',
-    'clflushopt',
-    'clwb',
-  ],
-  ...['syscall', 'nx', 'mmxext', 'rdtscp', 'lm', '3dnow', '3dnowext', 'lahf-lm'],
-])
+const offered: Readonly<Record<Gem5Era, ReadonlySet<string>>> = {
+  v24: featuresOf({
+    '1.edx': 0xefdbfbff,
+    '1.ecx': 0x209,
+    '7.ebx': 0x01800000,
+    '80000001.edx': 0xebd3fbff,
+    '80000001.ecx': 0x20001,
+  }),
+  '2011': featuresOf({
+    '1.edx': 0xe7dbfbff,
+    '1.ecx': 1,
+    '80000001.edx': 0xe3d3fbff,
+    '80000001.ecx': 1,
+  }),
+}
 
-/** Control-register bits that a guest only sets when it uses the feature. */
-const inUse: ReadonlyArray<readonly [register: 'cr4' | 'xcr0', bit: bigint, feature: string]> = [
-  ['cr4', 1n << 12n, 'la57'],
-  ['cr4', 1n << 16n, 'fsgsbase'],
-  ['cr4', 1n << 17n, 'pcid'],
-  ['cr4', 1n << 18n, 'xsave'],
-  ['cr4', 1n << 22n, 'pku'],
-  ['xcr0', 1n << 2n, 'avx'],
-  ['xcr0', 7n << 5n, 'avx512f'],
-]
+/** A guest that booted in gem5 has seen this. */
+export const gem5Features = (era: Gem5Era): ReadonlySet<string> => offered[era]
 
-/** Features that the guest was offered (where the image says), or that its control registers show in use, and gem5 lacks. */
+/** gem5 keeps the control bit of these and does not enforce it: the guest runs, less protected. */
+const unenforced: ReadonlySet<string> = new Set(['smep', 'umip'])
+
+/** Features that the guest was offered (where known), or that its control registers show in use. */
+function wanted(image: MachineImage): Set<string> {
+  const { control, xcr0 } = image.cpus[0]!
+  return new Set([...featuresInUse({ cr4: control.cr4, xcr0 }), ...(image.cpuFeatures ?? [])])
+}
+
+/** What the guest may use and no gem5 has: it cannot go on there. */
 export function missingFeatures(image: MachineImage): string[] {
-  const cpu = image.cpus[0]!
-  const registers = { cr4: cpu.control.cr4, xcr0: cpu.xcr0 }
-  const used = inUse.filter(([name, bit]) => (registers[name] & bit) !== 0n).map(([, , feature]) => feature)
-  const wanted = new Set([...used, ...(image.cpuFeatures ?? [])])
-  return [...wanted].filter(feature => !gem5Features.has(feature))
+  return [...wanted(image)].filter(
+    name =>
+      !offered.v24.has(name) &&
+      !baseFeatures.has(name) &&
+      !unenforced.has(name) &&
+      !informationalFeatures.has(name),
+  )
+}
+
+/** What the writer cannot promise: features that are not known, not enforced, or not of that time. */
+export function featureLosses(image: MachineImage, era: Gem5Era): Loss[] {
+  const loss = (kind: Loss['kind'], detail: string): Loss => ({
+    kind,
+    subject: 'CPU',
+    field: 'features',
+    detail,
+  })
+  const names = wanted(image)
+  const losses: Loss[] = []
+  if (image.cpuFeatures === undefined && !image.userOnly)
+    losses.push(
+      loss(
+        'defaulted',
+        'nothing says what the guest’s CPU offered: taken for no more than gem5’s (--cpu, --vmlinux)',
+      ),
+    )
+  const weak = [...names].filter(name => unenforced.has(name))
+  if (weak.length > 0) losses.push(loss('dropped', `${weak.join(', ')}: kept in CR4, not enforced by gem5`))
+  const late = [...names].filter(name => offered.v24.has(name) && !offered[era].has(name))
+  if (late.length > 0) losses.push(loss('dropped', `${late.join(', ')}: not in gem5 of ${era}`))
+  return losses
 }

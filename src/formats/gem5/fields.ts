@@ -9,6 +9,8 @@
  *   isa       system.cpu.isa (system.cpu.xc.0)                           regVal: control registers, MSRs, segments
  *   apic      system.cpu.xc.0 and .interrupts (system.cpu and .interrupts)   both copies are kept equal
  *   pit, pic1, pic2, ioApic, cmos, speaker, keyboard                     system.pc.south_bridge.…
+ *   ps2Keyboard, ps2Mouse   system.pc.south_bridge.keyboard.…            (v24 only)
+ *   ide       system.pc.south_bridge.ide                                 PCI configuration; there are no disks
  *   com       system.pc.com_1
  *
  * Registers by class are `xc.integer[i]`, `xc.float[i]`, `xc.condition[i]`, 64 bits each, whether the file holds lists
@@ -80,6 +82,9 @@ export class Gem5Fields implements RawFields {
       cmos: ending('.south_bridge.cmos'),
       speaker: ending('.south_bridge.speaker'),
       keyboard: ending('.south_bridge.keyboard'),
+      ps2Keyboard: ending('.keyboard.keyboard'),
+      ps2Mouse: ending('.keyboard.mouse'),
+      ide: ending('.south_bridge.ide'),
       com: ending('.pc.com_1'),
     }
     if (this.roles.globals!.length === 0) throw new UnreadableError('no curTick in this checkpoint', { file })

@@ -13,7 +13,7 @@ import type { Loss, WriteOptions } from '../format.js'
 import { lossesBetween, readTable, writeTable } from '../machine-table.js'
 import { blankCheckpoint, type Gem5Era } from './blank-checkpoint.js'
 import { CheckpointText } from './checkpoint-text.js'
-import { gem5Features, missingFeatures } from './cpu-features.js'
+import { featureLosses, gem5Features, missingFeatures } from './cpu-features.js'
 import { Gem5Fields } from './fields.js'
 import { readRam, writeRam } from './ram.js'
 import { restoreScript } from './restore-script.js'
@@ -78,7 +78,7 @@ export async function readGem5(
     notUnderstood: otherDevices(fields),
     ...(text.get('root', 'FullSystem') === 'false' ? { userOnly: true } : {}),
     // A guest that booted in gem5 has seen gem5's CPU.
-    cpuFeatures: features ? new Set(features.split(' ')) : gem5Features,
+    cpuFeatures: features ? new Set(features.split(' ')) : gem5Features(fields.is2011 ? '2011' : 'v24'),
     origin: {
       format: 'gem5',
       path: folder,
@@ -176,6 +176,7 @@ export async function writeGem5(
   })
   return [
     ...losses,
+    ...featureLosses(image, fields.is2011 ? '2011' : 'v24'),
     ...image.notUnderstood.map(name => ({
       kind: 'dropped' as const,
       subject: name,

@@ -5,7 +5,8 @@
 import { type Row, row } from '../machine-table.js'
 import { type Fields, reg } from './table/common.js'
 import { ioApic, localApic, pic } from './table/interrupts.js'
-import { keyboard, serial, speaker } from './table/ports.js'
+import { pciFunctions } from './table/pci.js'
+import { keyboard, ps2, serial, speaker } from './table/ports.js'
 import { registers } from './table/registers.js'
 import { pitChannel, rtc } from './table/timers.js'
 
@@ -27,4 +28,6 @@ export const gem5Table: readonly Row<Fields>[] = [
   ...serial,
   speaker,
   ...keyboard,
+  ...ps2,
+  pciFunctions,
 ]

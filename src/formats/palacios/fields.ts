@@ -52,6 +52,18 @@ export class PalaciosFields implements RawFields {
     return new Set([...this.#keys.values(), 'devices', 'header'])
   }
 
+  /** The CONFIG_SPACE of each PCI function by its address, `00:01.1`. */
+  pciFunctions(): Map<string, TagRecord> {
+    const functions = new Map<string, TagRecord>()
+    const hex = (decimal: string) => Number(decimal).toString(16).padStart(2, '0')
+    for (const { key, records } of this.contexts) {
+      const match = /-(\d{1,3})\.(\d{1,2})-([0-7])$/.exec(key)
+      const record = match && records.find(({ tag }) => tag === 'CONFIG_SPACE')
+      if (match && record) functions.set(`${hex(match[1]!)}:${hex(match[2]!)}.${match[3]}`, record)
+    }
+    return functions
+  }
+
   bytes(name: string): Uint8Array | undefined {
     const slash = name.indexOf('/')
     const tag = name.slice(slash + 1)

@@ -2,6 +2,7 @@
 import { row, type Table } from '../machine-table.js'
 import type { PalaciosFields } from './fields.js'
 import { apic, ioApic, pic } from './table/interrupts.js'
+import { pciFunctions } from './table/pci.js'
 import { keyboard, serial } from './table/ports.js'
 import { modes, registers } from './table/registers.js'
 import { pitChannel, speaker } from './table/timers.js'
@@ -20,4 +21,5 @@ export const palaciosTable: Table<PalaciosFields> = [
   ...serial,
   ...keyboard,
   row('pci/ADDR_REG', 'pciHost.configAddress'),
+  pciFunctions,
 ]

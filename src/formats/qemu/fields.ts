@@ -67,13 +67,29 @@ export class QemuFields implements RawFields {
     this.set(`${device}/${element!.path}`, copy)
   }
 
+  /** The configuration space of each PCI function, by the address in the device's name. */
+  *pciConfigurations(): Generator<{ address: string; field: string; bytes: Uint8Array }> {
+    for (const [name, device] of this.#devices) {
+      const address = /^0000:([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\//.exec(name)?.[1]
+      const field = address && device.fields.find(({ type }) => type === 'pci config')?.path
+      if (!address || !field) continue
+      const bytes = this.#changes.get(name)?.get(field) ?? device.get(field)
+      if (bytes instanceof Uint8Array) yield { address, field: `${name}${PATH_MARK}${field}`, bytes }
+    }
+  }
+
   /** The devices that changed, with their new state. */
   patched(): DeviceState[] {
     return [...this.#changes].map(([device, changes]) => this.#devices.get(device)!.patched(changes))
   }
 }
 
+/** Stands between device and path where the device's own name has slashes. */
+const PATH_MARK = '//'
+
 function split(name: string): { device: string; path: string } {
+  const mark = name.lastIndexOf(PATH_MARK)
+  if (mark >= 0) return { device: name.slice(0, mark), path: name.slice(mark + PATH_MARK.length) }
   const slash = name.indexOf('/')
   return { device: name.slice(0, slash), path: name.slice(slash + 1) }
 }

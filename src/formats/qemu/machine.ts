@@ -12,7 +12,8 @@ import { copyCaptureRecord, readCaptureRecord } from './capture-record.js'
 import { offeredFeatures, widenedLine } from './cpu-line.js'
 import { QemuFields } from './fields.js'
 import { openStream, type QemuStream } from './stream.js'
-import { qemuTable, understoodDevices, virtualNow } from './table.js'
+import { isUnderstood, qemuTable, virtualNow } from './table.js'
+import { withWriterWoken } from './wake.js'
 
 const RAM_BLOCK = 'pc.ram'
 
@@ -31,9 +32,7 @@ export async function readQemu(path: string, options: { readonly cpu?: string } 
     memory: guestMemory(stream),
     cpus: [state.cpu],
     devices: state.devices,
-    notUnderstood: stream.devices
-      .filter(({ name }) => !understoodDevices.has(name))
-      .map(({ title }) => title),
+    notUnderstood: stream.devices.filter(({ name }) => !isUnderstood(name)).map(({ title }) => title),
     ...(features ? { cpuFeatures: features } : {}),
     origin: {
       format: 'qemu',
@@ -109,6 +108,7 @@ export async function writeQemu(
     copyCaptureRecord(options.template, target, image.cpuFeatures)
     return [
       ...devices.losses,
+      ...unknownFeatures(image),
       ...image.notUnderstood
         .filter(
           name => image.origin.format !== 'qemu' || template.devices.every(({ title }) => title !== name),
@@ -120,7 +120,7 @@ export async function writeQemu(
           detail: 'a device that the model does not know',
         })),
       ...template.devices
-        .filter(({ name }) => !understoodDevices.has(name))
+        .filter(({ name }) => !isUnderstood(name))
         .map(({ title }) => ({
           kind: 'defaulted' as const,
           subject: title,
@@ -133,8 +133,15 @@ export async function writeQemu(
   }
 }
 
+function unknownFeatures(image: MachineImage): Loss[] {
+  if (image.cpuFeatures !== undefined) return []
+  const detail = 'nothing says what the guest’s CPU offered: as the template’s line has it (--cpu, --vmlinux)'
+  return [{ kind: 'defaulted', subject: 'CPU', field: 'features', detail }]
+}
+
 /** The template's devices with a machine's state, and what that lost. */
-export function patchDevices(state: MachineState, fields: QemuFields) {
+export function patchDevices(machine: MachineState, fields: QemuFields) {
+  const state = withWriterWoken(machine)
   writeTable(qemuTable, state, fields)
   const after = readTable(qemuTable, fields)
   // The clock goes on from where the template stands; everything is rebased to it, and no guest can see it.

@@ -7,6 +7,7 @@
 import { row, type Table } from '../machine-table.js'
 import { type Fields, time } from './table/clock.js'
 import { apic, ioApic, pic, running } from './table/interrupts.js'
+import { pciFunctions } from './table/pci.js'
 import { awake, keyboard, serial } from './table/ports.js'
 import { registers } from './table/registers.js'
 import { pitChannel, rtc } from './table/timers.js'
@@ -30,23 +31,18 @@ export const qemuTable: Table<Fields> = [
   ...keyboard,
   row('pcspk/data_on', 'speaker.data'),
   row('PCIHost/config_reg', 'pciHost.configAddress'),
+  pciFunctions,
   awake,
 ]
 
-/** Devices that the table reads. */
-export const understoodDevices: ReadonlySet<string> = new Set([
-  ...[
-    'timer',
-    'cpu_common',
-    'cpu',
-    'apic',
-    'ioapic',
-    'i8259',
-    'i8254',
-    'mc146818rtc',
-    'serial',
-    'pckbd',
-    'pcspk',
-  ],
-  ...['PCIHost', 'globalstate', 'kvm-tpr-opt', 'port92', 'ram'],
-])
+/** Devices of which the table reads all that matters. */
+const understood: ReadonlySet<string> = new Set(
+  (
+    'timer cpu_common cpu apic ioapic i8259 i8254 mc146818rtc serial pckbd ps2kbd ps2mouse pcspk PCIHost ' +
+    'globalstate kvm-tpr-opt port92 ram'
+  ).split(' '),
+)
+
+/** The host bridge has nothing but its configuration space. */
+export const isUnderstood = (device: string): boolean =>
+  understood.has(device) || /^[0-9a-f:.]+\/I440FX$/.test(device)

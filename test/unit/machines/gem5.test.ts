@@ -150,6 +150,8 @@ describe('writing gem5 checkpoints', () => {
       'MCR',
       'startedUp',
       'maskReg',
+      'resolution',
+      'sampleRate',
     ]
     const pit = [
       'pit.counter0.latch_on',

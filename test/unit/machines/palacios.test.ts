@@ -3,7 +3,7 @@ import path from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { readGem5, writeGem5 } from '../../../src/formats/gem5/machine.js'
-import { readTable } from '../../../src/formats/machine-table.js'
+import { readTable, sameValue } from '../../../src/formats/machine-table.js'
 import { PalaciosFields } from '../../../src/formats/palacios/fields.js'
 import { blankContexts } from '../../../src/formats/palacios/layout.js'
 import {
@@ -122,7 +122,9 @@ describe('checkpoints of older trees', () => {
 
 const stateOf = (image: MachineImage) => ({ cpu: image.cpus[0]!, devices: image.devices })
 const differing = (a: MachineImage, b: MachineImage) =>
-  [...machineLeaves.keys()].filter(field => getField(stateOf(a), field) !== getField(stateOf(b), field))
+  [...machineLeaves.keys()].filter(
+    field => !sameValue(getField(stateOf(a), field), getField(stateOf(b), field)),
+  )
 
 describe('the timer guest', () => {
   test('QEMU → Palacios equals the checkpoint that went on in gem5, tag by tag', async () => {
@@ -186,7 +188,7 @@ describe('the timer guest', () => {
     })
     const back = await readGem5(path.join(folder, 'back'))
     const unheld =
-      /^(cpu\.(mtrr|msr\.tscAux|tsc|xcr0|apic\.timer\.rate)|rtc|pciHost|pic\.\w+\.lines|pit\.channels\.\d\.(remaining|gate|access)|keyboard\.pending)/
+      /^(cpu\.(mtrr|msr\.tscAux|tsc|xcr0|apic\.timer\.rate)|rtc|pciHost|pic\.\w+\.lines|pit\.channels\.\d\.(remaining|gate|access)|keyboard\.(pending|scanning))/
     expect(differing(image, back).filter(field => !unheld.test(field))).toEqual([])
     expect(back.memory.read(0x100000n, 0x10000)).toEqual(image.memory.read(0x100000n, 0x10000))
   })

@@ -60,3 +60,12 @@ export const keyboard: Row<Fields>[] = [
     write: value => (value === 0 ? NOTHING_PENDING : BigInt(value as number)),
   }),
 ]
+
+/** The devices behind the 8042: sections of their own in v24; in 2011 only the mouse has state, within the controller's. */
+export const ps2: readonly Row<Fields>[] = [
+  row('ps2Keyboard.enabled', 'keyboard.scanning'),
+  ...(['status', 'resolution', 'sampleRate'] as const).flatMap(name => [
+    row<Fields>(`ps2Mouse.${name}`, `mouse.${name}`),
+    row<Fields>(`keyboard.mouse.${name}`, `mouse.${name}`, undefined, raw => raw.is2011),
+  ]),
+]

@@ -1,6 +1,7 @@
 /** Serial port and keyboard controller; what makes the loaded machine run. Sources: QEMU hw/char/serial.c, hw/input/pckbd.c. */
+import type { Devices } from '../../../model/machine.js'
 import { type CompoundRow, type Row, row } from '../../machine-table.js'
-import type { Fields } from './clock.js'
+import { bits, type Fields } from './clock.js'
 
 export const serial: Row<Fields>[] = (
   [
@@ -14,15 +15,64 @@ export const serial: Row<Fields>[] = (
     ['msr', 'modemStatus'],
     ['scr', 'scratch'],
     ['fcr_vmstate', 'fifoControl'],
-    ['serial/thr_ipending.thr_ipending', 'transmitInterrupt'],
   ] as const
-).map(([field, path]) => row<Fields>(`serial/state.${field}`, `serial.${path}`))
+)
+  .map(([field, path]): Row<Fields> => row<Fields>(`serial/state.${field}`, `serial.${path}`))
+  .concat([
+    {
+      about: 'the interrupt of the transmitter, which IIR says where no subsection does; the FIFOs',
+      read(raw, { devices }) {
+        if (devices.serial === undefined) return
+        const own = raw.get(THR_PENDING)
+        devices.serial.transmitInterrupt = own === undefined ? saysEmpty(devices.serial) : own !== 0n
+        devices.serial.receiveFifo = fifoOf(raw, 'recv_fifo')
+        devices.serial.transmitFifo = fifoOf(raw, 'xmit_fifo')
+      },
+      write({ devices }, raw) {
+        if (devices.serial === undefined) return
+        raw.set(THR_PENDING, devices.serial.transmitInterrupt ? 1n : 0n)
+        setFifo(raw, 'recv_fifo', devices.serial.receiveFifo)
+        setFifo(raw, 'xmit_fifo', devices.serial.transmitFifo)
+      },
+    },
+  ])
+
+const THR_PENDING = 'serial/state.serial/thr_ipending.thr_ipending'
+/** IIR bits 1–2: 1 is "transmitter empty". */
+const saysEmpty = ({ interruptIdentification }: Serial) => (interruptIdentification & 6) === 2
+
+type Serial = NonNullable<Devices['serial']>
+type FifoName = 'recv_fifo' | 'xmit_fifo'
+const fifoField = (name: FifoName, field: string) => `serial/state.serial/${name}.${name}.${field}`
+const FIFO_BYTES = 16
+
+/** A ring of 16 bytes: `num` of them from `head` on. Only there when it holds something. */
+function fifoOf(raw: Fields, name: FifoName): Uint8Array {
+  const ring = raw.get(fifoField(name, 'data'))
+  if (!(ring instanceof Uint8Array) || ring.length !== FIFO_BYTES) return new Uint8Array()
+  const head = Number(raw.integer(fifoField(name, 'head')))
+  const count = Math.min(FIFO_BYTES, Number(raw.integer(fifoField(name, 'num'))))
+  return Uint8Array.from({ length: count }, (_, i) => ring[(head + i) % FIFO_BYTES]!)
+}
+
+function setFifo(raw: Fields, name: FifoName, held: Uint8Array): void {
+  const ring = new Uint8Array(FIFO_BYTES)
+  ring.set(held.subarray(0, FIFO_BYTES))
+  raw.set(fifoField(name, 'data'), ring)
+  raw.set(fifoField(name, 'head'), 0n)
+  raw.set(fifoField(name, 'num'), BigInt(Math.min(FIFO_BYTES, held.length)))
+}
 
 export const keyboard: Row<Fields>[] = [
   row('pckbd/kbd.mode', 'keyboard.commandByte'),
   row('pckbd/kbd.status', 'keyboard.status'),
   row('pckbd/kbd.write_cmd', 'keyboard.pendingCommand'),
   row('pckbd/kbd.pckbd/extended_state.obdata', 'keyboard.output'),
+  row('ps2kbd/scan_enabled', 'keyboard.scanning'),
+  row('ps2kbd/scancode_set', 'keyboard.scancodeSet', bits(0xff)),
+  row('ps2mouse/mouse_status', 'mouse.status'),
+  row('ps2mouse/mouse_resolution', 'mouse.resolution'),
+  row('ps2mouse/mouse_sample_rate', 'mouse.sampleRate'),
 ]
 
 /** What a machine made of another one needs besides its state. */
