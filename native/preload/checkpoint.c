@@ -41,6 +41,7 @@ __attribute__((noinline)) static long fork_writer(struct scratch *scratch) {
     const long grandchild = call(clone, 0, 0, 0, 0, 0);
     if (grandchild == 0) {
       busy = 0; /* in the copy only: as the image shall have it */
+      forget_request();
       write_image(scratch, checkpoints_taken);
     }
     writer = grandchild;
@@ -126,7 +127,10 @@ static void on_checkpoint_signal(int signal, siginfo_t *info, void *context) {
   (void)signal;
   uint32_t idle = 0;
   if (!__atomic_compare_exchange_n(&busy, &idle, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) return;
-  checkpoint(info, context);
+  if (may_begin(info)) {
+    checkpoint(info, context);
+    forget_request();
+  }
   __atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
 }
 

@@ -84,7 +84,16 @@ void refresh_what_is_inherited(void) __attribute__((visibility("hidden")));
 
 extern int checkpoint_signal __attribute__((visibility("hidden")));
 
+/*
+ * Where the checkpointer lives decides how threads come to stand still: anywhere (library.c, in libckpt.so) or at migration points
+ * (program.c, linked into programs of imago cc).
+ */
+bool may_begin(siginfo_t *info);              /* by this signal; it may become the one that asked first. False: not now */
+uint32_t stop_others(struct scratch *scratch); /* makes threads take the stop signal that have not yet; returns how many */
+void forget_request(void);                    /* nobody wants anything any more */
 /* threads.c */
+bool send_stop(const struct scratch *scratch, uint32_t tid);
+void stop_here(void); /* the calling thread takes the stop signal */
 bool stop_threads(struct scratch *scratch);
 void release_threads(struct scratch *scratch);
 void note_own_thread(struct scratch *scratch, struct thread_slot *slot, void *info, void *context);

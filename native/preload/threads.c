@@ -33,7 +33,7 @@ void note_own_thread(struct scratch *scratch, struct thread_slot *slot, void *in
   }
   /* glibc keeps the tid where the kernel clears it, musl in the thread's descriptor. */
   if (note->clear_tid != 0 && *(uint32_t *)note->clear_tid == note->tid) note->cached_tid = note->clear_tid;
-  else if (note->tls != 0 && *(uint32_t *)(note->tls + 48) == note->tid) note->cached_tid = note->tls + 48;
+  else if (note->tls != 0 && *(uint32_t *)(note->tls + ARCH_MUSL_TID) == note->tid) note->cached_tid = note->tls + ARCH_MUSL_TID;
   note->signal_mask = arch_signal_mask(context);
   const struct ucontext *frame = context;
   note->alternate_stack = (uint64_t)frame->uc_stack.ss_sp;
@@ -66,27 +66,17 @@ static void on_stop_signal(int signal, siginfo_t *info, void *context) {
   futex_wake(&left, false);
 }
 
-/* Signals every thread not yet signalled; returns how many. */
-static uint32_t signal_others(struct scratch *scratch) {
-  char entries[1024];
-  uint32_t count = 0;
-  const long directory = call(openat, scratch->process_fd, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-  for (long size; (size = call(getdents64, directory, entries, sizeof entries)) > 0;)
-    for (long at = 0; at < size; at += *(uint16_t *)(entries + at + 16)) {
-      const char *name = entries + at + 19;
-      const uint32_t tid = take_number(&name, 10);
-      if (tid == 0 || tid == (uint32_t)scratch->leader_tid || tid >= sizeof scratch->signalled * 8) continue;
-      if (scratch->signalled[tid / 8] >> tid % 8 & 1) continue;
-      scratch->signalled[tid / 8] |= 1 << tid % 8;
-      siginfo_t info = {0};
-      info.si_signo = STOP_SIGNAL;
-      info.si_code = -1;
-      info.si_pid = scratch->pid;
-      info.si_value.sival_ptr = (void *)STOP_COOKIE;
-      if (!failed(call(rt_tgsigqueueinfo, scratch->pid, tid, STOP_SIGNAL, &info))) count++;
-    }
-  call(close, directory);
-  return count;
+bool send_stop(const struct scratch *scratch, uint32_t tid) {
+  siginfo_t info = {0};
+  info.si_signo = STOP_SIGNAL;
+  info.si_code = -1;
+  info.si_pid = scratch->pid;
+  info.si_value.sival_ptr = (void *)STOP_COOKIE;
+  return !failed(call(rt_tgsigqueueinfo, scratch->pid, tid, STOP_SIGNAL, &info));
+}
+
+void stop_here(void) {
+  if (current != 0) send_stop(current, call(gettid));
 }
 
 bool stop_threads(struct scratch *scratch) {
@@ -101,7 +91,7 @@ bool stop_threads(struct scratch *scratch) {
   call(rt_sigaction, STOP_SIGNAL, &action, &scratch->stop_action, 8);
   const uint64_t limit = clock_nanoseconds(1) + STOP_LIMIT;
   uint32_t signalled = 0;
-  for (uint32_t found; (found = signal_others(scratch)) != 0;) {
+  for (uint32_t found; (found = stop_others(scratch)) != 0;) {
     signalled += found;
     for (uint32_t seen; (seen = __atomic_load_n(&stopped, __ATOMIC_ACQUIRE)) < signalled;) {
       futex_wait(&stopped, seen, false, NANOSECONDS / 10);

@@ -28,5 +28,9 @@ void __imago_enter_thread(unsigned long size);
 _Noreturn void __imago_call(long a, long b, long c, void *function);
 /* Waits while there is a request. */
 void __imago_park(void);
+/* In the checkpointer (native/preload/program.c): waits a while, or does the thread's share of a checkpoint. */
+void __imago_stand_still(void);
+/* How many threads musl knows besides the first. */
+int __imago_other_threads(void);
 
 #endif

@@ -74,6 +74,8 @@ enum { JOINABLE = 2, ABOVE = 16, ALIGN = 64 };
 static struct module program;
 volatile int __thread_list_lock;
 
+int __imago_other_threads(void) { return __libc.threads_minus_1; }
+
 static size_t up(size_t value, size_t align) { return (value + align - 1) & ~(align - 1); }
 
 void *__copy_tls(unsigned char *block) {

@@ -1,7 +1,8 @@
 /**
- * Stopping a live program of `imago cc` where it can change its ISA. The runtime does the work (native/runtime/park.c): SIGUSR2 makes
- * every thread wait at its next migration point, and a word in memory counts those that do. Read and written through
- * /proc/PID/mem, at the addresses of the symbols of /proc/PID/exe.
+ * Stopping a live program of `imago cc` where it can change its ISA, for an engine that freezes it from outside. The runtime does the
+ * work (native/preload/program.c): with a file /tmp/imago-park-PID, SIGUSR2 makes every thread wait at its next migration point
+ * and takes no checkpoint, and a word in memory counts those that wait. Read and written through /proc/PID/mem, at the addresses
+ * of the symbols of /proc/PID/exe.
  */
 import fs from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -30,7 +31,7 @@ export async function parkAtMigrationPoint(pid: number, limit = 30_000): Promise
   const runtime = runtimeOf(pid)
   if (runtime === undefined) return undefined
   const parked: ParkedProgram = { release: () => release(pid, runtime) }
-  process.kill(pid, 'SIGUSR2')
+  askToPark(pid)
   for (const end = performance.now() + limit; ; await sleep(2)) {
     const [request, waiting, threads] = [runtime.request, runtime.parkedCount, runtime.threadCount].map(
       address => readWord(pid, address),
@@ -43,6 +44,15 @@ export async function parkAtMigrationPoint(pid: number, limit = 30_000): Promise
       hint: 'a thread that sleeps in a system call or waits for a lock is at none; see docs/retarget.md',
     })
   }
+}
+
+/** Under /tmp as the program sees it, and by the pid that it sees itself. */
+function askToPark(pid: number): void {
+  const inner = /^NSpid:.*?(\d+)$/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? String(pid)
+  const file = `/proc/${pid}/root/tmp/imago-park-${inner}`
+  fs.rmSync(file, { force: true })
+  fs.closeSync(fs.openSync(file, 'wx', 0o600))
+  process.kill(pid, 'SIGUSR2')
 }
 
 /** After a restore of an image that was parked: on the same ISA the threads still wait there. */

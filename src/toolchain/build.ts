@@ -16,6 +16,7 @@ import { fileURLToPath } from 'node:url'
 import { ImagoError, UnreadableError, UsageError } from '../lib/errors.js'
 import { cacheFolder, packageRoot } from '../lib/parts.js'
 import type { IsaName } from '../model/process.js'
+import { makeCheckpointer } from './checkpointer.js'
 import { makeObject } from './code.js'
 import { describe } from './describe.js'
 import type { Layout } from './layout.js'
@@ -27,7 +28,8 @@ import type { ShadowFrames } from './shadow-frames.js'
 import { Tools, targets } from './tools.js'
 import { transform } from './transform.js'
 
-const runtimeFolder = path.join(packageRoot, 'native/runtime')
+const nativeFolder = path.join(packageRoot, 'native')
+const runtimeFolder = path.join(nativeFolder, 'runtime')
 const overlayFolder = path.join(runtimeFolder, 'include')
 
 /** The part of the runtime that migrates with the program; the rest is compiled for each ISA. */
@@ -235,8 +237,11 @@ async function makeRuntime(tools: Tools): Promise<Record<IsaName, string[]>> {
         ...['-c', path.join(runtimeFolder, name), '-o', path.join(into, isa, name.replace(/c$/, 'o'))],
       ])
     })
+    await inParallel(isaNames, isa => makeCheckpointer(tools, isa, path.join(into, isa)))
   })
-  return perIsa(isa => names.map(name => path.join(folder, isa, name.replace(/c$/, 'o'))))
+  return perIsa(isa =>
+    [...names, 'checkpointer.c'].map(name => path.join(folder, isa, name.replace(/c$/, 'o'))),
+  )
 }
 
 function perIsa<T>(value: (isa: IsaName) => T): Record<IsaName, T> {
@@ -269,7 +274,7 @@ function toolchainHash(): string {
   if (ownHash === undefined) {
     const hash = createHash('sha256')
     const own = path.dirname(fileURLToPath(import.meta.url))
-    for (const folder of [own, runtimeFolder])
+    for (const folder of [own, nativeFolder])
       for (const name of (fs.readdirSync(folder, { recursive: true }) as string[]).sort())
         if (/\.([jt]s|[ch])$/.test(name)) hash.update(name).update(fs.readFileSync(path.join(folder, name)))
     ownHash = hash.digest('hex')

@@ -44,6 +44,8 @@ export const runtimeSymbols = {
   threadCount: '__imago_threads',
   leave: '__imago_leave',
   identity: '__imago_identity',
+  /** Of the checkpointer (native/common/resume.h). */
+  resumeBlock: 'imago_resume_block',
 } as const
 
 /** Where the runtime lets mmap choose, [start, end): below the end of both ISAs' user space, above any heap. */

@@ -58,6 +58,20 @@ export class Tools {
     return path.join(this.muslFolder, targets[isa].libgcc)
   }
 
+  /** Options for code without a C library: headers of clang's own and of the kernel. */
+  freestandingOptions(isa: IsaName): string[] {
+    const foreign = isa === 'aarch64' && process.arch !== 'arm64'
+    const folders = foreign
+      ? [path.join(requirePart('arm64-headers'), 'usr/aarch64-linux-gnu/include')]
+      : [`/usr/include/${targets[isa].triple.replace('musl', 'gnu')}`, '/usr/include']
+    const own = path.join(this.clangFolder, 'lib/clang/19/include')
+    return [
+      `--target=${targets[isa].triple}`,
+      '-nostdinc',
+      ...[own, ...folders].flatMap(each => ['-isystem', each]),
+    ]
+  }
+
   /** Options that make clang see musl's headers and its own, and none of the host. */
   headerOptions(isa: IsaName, overlays: readonly string[]): string[] {
     const own = path.join(this.clangFolder, 'lib/clang/19/include')

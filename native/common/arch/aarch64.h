@@ -26,6 +26,7 @@
 #define ARCH_ADDRESS_END 0x1000000000000ul
 #define ARCH_ACTION_FLAGS 0x04000000ul /* SA_RESTORER: honoured, though the vDSO has a trampoline */
 #define ARCH_HAS_TLS2 0
+#define ARCH_MUSL_TID (-200 + 32) /* musl 1.2 keeps the tid there, from the thread pointer: struct pthread ends at it */
 
 static inline long system_call(long number, long a, long b, long c, long d, long e, long f) {
   register long x8 __asm__("x8") = number;

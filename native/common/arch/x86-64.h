@@ -29,6 +29,7 @@
 #define ARCH_ADDRESS_END 0x7ffffffff000ul
 #define ARCH_ACTION_FLAGS 0x04000000ul /* SA_RESTORER */
 #define ARCH_HAS_TLS2 1
+#define ARCH_MUSL_TID 48 /* musl 1.2 keeps the tid there, from the thread pointer: struct pthread begins at it */
 
 static inline long system_call(long number, long a, long b, long c, long d, long e, long f) {
   register long r10 __asm__("r10") = d;

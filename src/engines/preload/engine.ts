@@ -2,12 +2,12 @@
 import type { ProcessEngine } from '../engine.js'
 import { checkpoint } from './checkpoint.js'
 import { restore } from './restore.js'
-import { carriesLibrary } from './target.js'
+import { carriesCheckpointer } from './target.js'
 
 export const engine: ProcessEngine = {
   name: 'preload',
   formats: ['core'],
-  canFreeze: carriesLibrary,
+  canFreeze: carriesCheckpointer,
   checkpoint,
   restore,
 }

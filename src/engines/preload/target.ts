@@ -1,6 +1,8 @@
 /** The program that a checkpoint is asked of: able to answer. Source: proc(5). */
 import fs from 'node:fs'
+import { ElfFile } from '../../lib/elf.js'
 import { HostError, UsageError } from '../../lib/errors.js'
+import { runtimeSymbols } from '../../toolchain/program.js'
 
 export interface Target {
   readonly pid: number
@@ -35,9 +37,29 @@ function read(file: string): string {
   }
 }
 
-/** Whether libckpt.so is inside. */
-export function carriesLibrary(pid: number): boolean {
-  return /\/libckpt\.so$/m.test(read(`/proc/${pid}/maps`))
+/** Whether the checkpointer is inside: as libckpt.so, or linked in by imago cc. */
+export function carriesCheckpointer(pid: number): boolean {
+  const maps = read(`/proc/${pid}/maps`)
+  return /\/libckpt\.so$/m.test(maps) || isProgramOfCc(pid, maps)
+}
+
+/**
+ * Programs of imago cc begin at this address (src/toolchain/layout.ts); under an emulator the file is mapped there as well, while
+ * /proc/PID/exe is the emulator.
+ */
+function isProgramOfCc(pid: number, maps: string): boolean {
+  const file = /^0*400000-.* (\/.*)$/m.exec(maps)?.[1]
+  if (file === undefined) return false
+  try {
+    const elf = ElfFile.open(`/proc/${pid}/root${file}`)
+    try {
+      return elf.symbols.named(runtimeSymbols.resumeBlock) !== undefined
+    } finally {
+      elf.close()
+    }
+  } catch {
+    return false // another program's, or of another build by now
+  }
 }
 
 function children(pid: number): number[] {
@@ -49,14 +71,14 @@ export function target(pid: number): Target {
   if (!fs.existsSync(`/proc/${pid}`)) throw new UsageError(`no process has the id ${pid}`)
   let found = pid
   // `imago run` and myrestart stand for the program that they started, where they could not become it.
-  for (let depth = 0; depth < 4 && !carriesLibrary(found); depth++) {
+  for (let depth = 0; depth < 4 && !carriesCheckpointer(found); depth++) {
     const below = children(found)
     if (below.length !== 1) break
     found = below[0]!
   }
-  if (!carriesLibrary(found))
+  if (!carriesCheckpointer(found))
     throw new HostError(
-      `process ${pid} has no libckpt.so inside and runs no guest of a micro-VM, so it cannot freeze itself`,
+      `process ${pid} has no checkpointer inside and runs no guest of a micro-VM, so it cannot freeze itself`,
       {
         hint: 'start it with imago run -- PROGRAM… (LD_PRELOAD has no effect on static and setuid programs), or freeze it from outside: --engine criu',
       },

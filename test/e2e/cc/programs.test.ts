@@ -93,7 +93,7 @@ describe('imago cc', () => {
     expect(run(path.join(folder, 'prog_x86-64'), []).code).toBe(0)
   })
 
-  it('parks at a poll when SIGUSR2 asks, with complete frames, and goes on after', async context => {
+  it('parks at a poll when SIGUSR2 and a park file ask, with complete frames', async context => {
     const folder = compile(context, {
       'a.c':
         '#include <stdio.h>\nint main(void) { puts("begun"); fflush(stdout); for (volatile long i = 0;; i++); }',
@@ -105,6 +105,7 @@ describe('imago cc', () => {
       await new Promise(resolve => child.stdout.once('data', resolve))
       const state = () => /^State:\s+(\w)/m.exec(fs.readFileSync(`/proc/${child.pid}/status`, 'utf8'))![1]
       expect(state()).toBe('R')
+      fs.writeFileSync(`/tmp/imago-park-${child.pid}`, '')
       child.kill('SIGUSR2')
       await expect.poll(state, { timeout: 20_000 }).toBe('S')
     } finally {

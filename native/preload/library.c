@@ -1,0 +1,27 @@
+/* How threads come to stand still when the checkpointer is libckpt.so: wherever they are, by a signal. Its counterpart is program.c. */
+#include "checkpoint.h"
+
+bool may_begin(siginfo_t *info) {
+  (void)info;
+  return true;
+}
+
+/* Signals every thread not yet signalled; returns how many. */
+uint32_t stop_others(struct scratch *scratch) {
+  char entries[1024];
+  uint32_t count = 0;
+  const long directory = call(openat, scratch->process_fd, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  for (long size; (size = call(getdents64, directory, entries, sizeof entries)) > 0;)
+    for (long at = 0; at < size; at += *(uint16_t *)(entries + at + 16)) {
+      const char *name = entries + at + 19;
+      const uint32_t tid = take_number(&name, 10);
+      if (tid == 0 || tid == (uint32_t)scratch->leader_tid || tid >= sizeof scratch->signalled * 8) continue;
+      if (scratch->signalled[tid / 8] >> tid % 8 & 1) continue;
+      scratch->signalled[tid / 8] |= 1 << tid % 8;
+      if (send_stop(scratch, tid)) count++;
+    }
+  call(close, directory);
+  return count;
+}
+
+void forget_request(void) {}
