@@ -123,6 +123,7 @@ export const goals = {
       'clang19',
       'musl',
       'qemu-user',
+      'arm64-headers',
     ],
   },
 }
