@@ -1,5 +1,5 @@
 /**
- * The few calls of the C library that Node lacks and that files need: holes, in-kernel copies, and names that change places.
+ * The few calls of the C library that Node lacks and that files need: holes, in-kernel copies, names that change places, and locks.
  * koffi is loaded at the first call (about 10 ms), never at start-up.
  */
 import { createRequire } from 'node:module'
@@ -18,6 +18,8 @@ interface FileCalls {
   ): number
   /** renameat2(2) with flags; 0, or -1 for an error. */
   renameat2(fromFolder: number, from: string, toFolder: number, to: string, flags: number): number
+  /** flock(2); 0, or -1 for an error. */
+  flock(fd: number, operation: number): number
   errno(): number
 }
 
@@ -35,7 +37,16 @@ export function fileCalls(): FileCalls {
     renameat2: library.func(
       'int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned int flags)',
     ) as unknown as FileCalls['renameat2'],
+    flock: library.func('int flock(int fd, int operation)') as unknown as FileCalls['flock'],
     errno: () => koffi.errno(),
   }
   return calls
+}
+
+const LOCK_EX = 2
+const LOCK_NB = 4
+
+/** Locks an open file until it is closed. False: another open file has it. */
+export function lockFile(fd: number): boolean {
+  return fileCalls().flock(fd, LOCK_EX | LOCK_NB) === 0
 }

@@ -96,6 +96,7 @@ export interface ConnectOptions {
   onRetry?(): void
   /** How often to try again; undefined: for ever. */
   readonly retries?: number | undefined
+  readonly signal?: AbortSignal | undefined
 }
 
 /** A plain TCP connection; tries again every second while nobody listens. @throws PeerError */
@@ -118,6 +119,7 @@ export async function connectPlain(
     } catch (error) {
       if (
         !isAbsent(error as NodeJS.ErrnoException) ||
+        options.signal?.aborted ||
         (options.retries !== undefined && attempt >= options.retries)
       )
         throw new PeerError(`cannot connect to ${host}:${port}`, {

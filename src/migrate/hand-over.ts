@@ -14,12 +14,14 @@ export interface Departure {
   readonly totalSize: number
   /** True when the decision was written down before (another run of imago was killed then). */
   readonly decided: boolean
+  /** The store of the target that it was given to, when that was written down. */
+  readonly store?: string | undefined
   /** True when the transfer can go on after a cut: what is sent does not change. */
   readonly resumable: boolean
   /** Sends all up to the header, leaving out the first `frames` frames. */
   transfer(stream: FrameStream, frames: number): Promise<void>
-  /** Writes the decision down: after this the source never runs the machine again. */
-  decide(): void
+  /** Writes the decision, and to which store, down: after this the source never runs the machine again. */
+  decide(store: string): void
 }
 
 export interface HandOverOptions {
@@ -27,6 +29,8 @@ export interface HandOverOptions {
   dial(): Promise<FrameStream>
   /** How often a cut connection is made anew before the decision, and after it. */
   readonly attempts: number
+  /** The user wants an end of it: the connection is cut, and not made again. */
+  readonly signal?: AbortSignal | undefined
   onCut?(error: Error, decided: boolean): void
 }
 
@@ -35,11 +39,12 @@ export class InDoubt extends PeerError {}
 
 /** Returns bytes sent, when the machine runs at the target. */
 export async function handOver(departure: Departure, options: HandOverOptions): Promise<number> {
-  let { decided } = departure
-  let store: string | undefined
+  let { decided, store } = departure
   let sent = 0
+  let stream: FrameStream | undefined
+  options.signal?.addEventListener('abort', () => stream?.destroy())
   for (let attempt = 1; ; attempt++) {
-    let stream: FrameStream | undefined
+    stream = undefined
     try {
       stream = await options.dial()
       const welcome = await greet(stream, departure.id, departure.totalSize)
@@ -57,7 +62,7 @@ export async function handOver(departure: Departure, options: HandOverOptions): 
       if (welcome.standing !== 'verified') await departure.transfer(stream, welcome.frames)
       await stream.expect(FRAME.verified)
       if (!decided) {
-        departure.decide()
+        departure.decide(store)
         decided = true
       }
       await stream.send(FRAME.commit)
@@ -71,13 +76,17 @@ export async function handOver(departure: Departure, options: HandOverOptions): 
         stream?.destroy()
         throw error
       }
-      const mayRetry = attempt < options.attempts && (decided || (departure.resumable && wasCut(error)))
+      const mayRetry =
+        attempt < options.attempts &&
+        options.signal?.aborted !== true &&
+        (decided || (departure.resumable && wasCut(error)))
       if (!mayRetry) {
         if (decided) {
           stream?.destroy()
           throw new InDoubt('the target was given the machine and does not answer', {
             cause: error,
             found: error.message,
+            hint: 'the same imago vm send IMAGE HOST:PORT asks it again',
           })
         }
         await stream?.send(FRAME.abort).catch(() => {})

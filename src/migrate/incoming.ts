@@ -10,7 +10,9 @@ import { decodeHeader, type ExtentRecord, encodeHeader } from '../formats/microv
 import { syncDirectory, writeFully } from '../lib/atomic-file.js'
 import { isZero } from '../lib/bytes.js'
 import { PeerError } from '../lib/errors.js'
+import { lockFile } from '../lib/libc.js'
 import { PAGE_SIZE } from '../model/memory.js'
+import { FRAME } from './frames.js'
 
 const BLOCK = 1 << 20
 const MOST_MEMORY = 2 ** 32
@@ -50,7 +52,18 @@ export class Incoming {
     this.#memoryOffset = Math.ceil((SECTIONS + worst) / PAGE_SIZE) * PAGE_SIZE
     this.#end = this.#memoryOffset + totalSize
     this.#fd = fs.openSync(file, 'w+', 0o600)
+    lockFile(this.#fd)
     fs.ftruncateSync(this.#fd, this.#end)
+  }
+
+  /** Removes what transfers that were killed left in a folder. */
+  static sweep(folder: string): void {
+    for (const name of fs.readdirSync(folder).filter(name => name.endsWith('.part'))) {
+      const file = path.join(folder, name)
+      const fd = fs.openSync(file, 'r')
+      if (lockFile(fd)) fs.rmSync(file)
+      fs.closeSync(fd)
+    }
   }
 
   #range(address: bigint, length: number): number {
@@ -91,6 +104,35 @@ export class Incoming {
     content.digest.update(bytes)
     content.filled += bytes.length
     this.frames++
+  }
+
+  /** Takes a frame of the transfer. Returns its payload when it is the header, with which the image can be finished. */
+  take(type: number, payload: Buffer): Buffer | undefined {
+    const least = { [FRAME.pages]: 8, [FRAME.zeros]: 16, [FRAME.content]: 20 }[type] ?? 0
+    if (payload.length < least) throw new PeerError('a frame is too short')
+    switch (type) {
+      case FRAME.pages:
+        this.pages(payload.readBigUInt64LE(0), payload.subarray(8))
+        return undefined
+      case FRAME.zeros:
+        this.zeros(payload.readBigUInt64LE(0), payload.readBigUInt64LE(8))
+        return undefined
+      case FRAME.content:
+        this.content(
+          payload.readUInt32LE(0),
+          payload.readBigUInt64LE(4),
+          payload.readBigUInt64LE(12),
+          payload.subarray(20),
+        )
+        return undefined
+      case FRAME.round:
+        this.refresh()
+        // What is on the disk now need not be waited for while the guest stands still.
+        fs.fdatasyncSync(this.#fd)
+        return undefined
+      default:
+        return payload
+    }
   }
 
   /** Brings the checksums of the blocks that changed up to date. */

@@ -21,6 +21,7 @@ import { syncDirectory } from '../lib/atomic-file.js'
 import { ImagoError, PeerError } from '../lib/errors.js'
 import { FRAME, type FrameStream, PROTOCOL, parseJson } from './frames.js'
 import { Incoming } from './incoming.js'
+import { holdStarted } from './offer.js'
 
 /** A guest that is made but does not run. */
 export interface ReadyGuest {
@@ -54,6 +55,16 @@ export class Receiver<G extends ReadyGuest> {
     const idFile = path.join(store, 'store-id')
     if (!fs.existsSync(idFile)) fs.writeFileSync(idFile, crypto.randomUUID(), { mode: 0o600 })
     this.storeId = fs.readFileSync(idFile, 'utf8')
+    Incoming.sweep(store)
+  }
+
+  /** Images of machines that were given to this host, and whose guests have not ended: they run, or died with their monitor. */
+  unfinished(): string[] {
+    return fs
+      .readdirSync(this.#store)
+      .filter(name => name.endsWith('.started'))
+      .map(name => this.imageOf(name.replace('.started', '')))
+      .filter(image => fs.existsSync(image))
   }
 
   imageOf(id: string): string {
@@ -143,8 +154,10 @@ export class Receiver<G extends ReadyGuest> {
       fs.rmSync(this.imageOf(id), { force: true })
       return undefined
     }
-    fs.writeFileSync(this.#markerOf(id), '', { mode: 0o600 })
+    // Made, never overwritten: whoever makes it runs the guest.
+    fs.writeFileSync(this.#markerOf(id), '', { mode: 0o600, flag: 'wx' })
     syncDirectory(this.#store)
+    holdStarted(this.#markerOf(id))
     // The guest is ours whether or not the source hears of it.
     await stream.send(FRAME.running).catch(() => {})
     return { id, guest, image: this.imageOf(id), bytes: stream.received }
@@ -161,32 +174,10 @@ export class Receiver<G extends ReadyGuest> {
         FRAME.header,
         FRAME.abort,
       )
+      if (frame.type === FRAME.abort) return undefined
       const payload = frame.compressed ? (await import('./zstd.js')).decompress(frame.payload) : frame.payload
-      const least = { [FRAME.pages]: 8, [FRAME.zeros]: 16, [FRAME.content]: 20 }[frame.type] ?? 0
-      if (payload.length < least) throw new PeerError('a frame is too short')
-      switch (frame.type) {
-        case FRAME.pages:
-          incoming.pages(payload.readBigUInt64LE(0), payload.subarray(8))
-          break
-        case FRAME.zeros:
-          incoming.zeros(payload.readBigUInt64LE(0), payload.readBigUInt64LE(8))
-          break
-        case FRAME.content:
-          incoming.content(
-            payload.readUInt32LE(0),
-            payload.readBigUInt64LE(4),
-            payload.readBigUInt64LE(12),
-            payload.subarray(20),
-          )
-          break
-        case FRAME.round:
-          incoming.refresh()
-          break
-        case FRAME.header:
-          return payload
-        default:
-          return undefined
-      }
+      const header = incoming.take(frame.type, payload)
+      if (header !== undefined) return header
     }
   }
 

@@ -9,6 +9,7 @@ import { isZero } from '../lib/bytes.js'
 import { PeerError } from '../lib/errors.js'
 import { PAGE_SIZE } from '../model/memory.js'
 import { FRAME, type FrameStream, PROTOCOL, parseJson } from './frames.js'
+import type { Incoming } from './incoming.js'
 import type { Standing } from './receive-machine.js'
 
 const CHUNK = 1 << 20
@@ -18,6 +19,11 @@ const MOST_ROUNDS = 10
 
 export interface SendOptions {
   readonly compress: boolean
+}
+
+/** Where frames go: a connection, or an image on this host (`recordTo`). */
+export interface FrameSink {
+  send(type: number, payload?: Uint8Array, compressed?: boolean): Promise<void>
 }
 
 export interface Welcome {
@@ -80,7 +86,7 @@ function bareHeader(record: MicroVmRecord): Uint8Array {
 }
 
 async function sendPages(
-  stream: FrameStream,
+  stream: FrameSink,
   address: bigint,
   bytes: Uint8Array,
   options: SendOptions,
@@ -92,7 +98,7 @@ async function sendPages(
   await stream.send(FRAME.pages, packed ?? payload, packed !== undefined)
 }
 
-async function sendZeros(stream: FrameStream, address: bigint, length: number): Promise<void> {
+async function sendZeros(stream: FrameSink, address: bigint, length: number): Promise<void> {
   const payload = Buffer.alloc(16)
   payload.writeBigUInt64LE(address, 0)
   payload.writeBigUInt64LE(BigInt(length), 8)
@@ -100,7 +106,7 @@ async function sendZeros(stream: FrameStream, address: bigint, length: number): 
 }
 
 async function sendContent(
-  stream: FrameStream,
+  stream: FrameSink,
   index: number,
   offset: number,
   total: number,
@@ -127,6 +133,8 @@ export interface LiveGuest {
 export interface Round {
   readonly pages: number
   readonly milliseconds: number
+  /** Pages that the guest wrote meanwhile. */
+  readonly dirtied: number
 }
 
 export interface LiveReport {
@@ -137,7 +145,7 @@ export interface LiveReport {
 
 /** Sends a running guest's memory in rounds, freezes it when the rest is small, and sends the rest and the header. */
 export async function sendLive(
-  stream: FrameStream,
+  stream: FrameSink,
   guest: LiveGuest,
   withFiles: boolean,
   options: SendOptions,
@@ -152,10 +160,11 @@ export async function sendLive(
       const began = performance.now()
       const count = await sendChanged(stream, guest.viewMemory(), pages, options)
       await stream.send(FRAME.round)
-      const round = { pages: count, milliseconds: performance.now() - began }
+      const milliseconds = performance.now() - began
+      pages = await guest.changedPages()
+      const round = { pages: count, milliseconds, dirtied: pages.length }
       rounds.push(round)
       onRound(round, rounds.length)
-      pages = await guest.changedPages()
       const before = rounds.at(-1)!.pages
       // The second round is compared with nothing: the first sent everything.
       const noProgress = rounds.length > 2 && pages.length > before * 0.8
@@ -181,9 +190,19 @@ export async function sendLive(
   return { rounds, frozenAt }
 }
 
+/** Frames written to an image on this host, whole when the header has come. The caller closes it. */
+export function recordTo(incoming: Incoming, image: string): FrameSink {
+  return {
+    async send(type, payload = new Uint8Array()) {
+      const header = incoming.take(type, Buffer.from(payload.buffer, payload.byteOffset, payload.length))
+      if (header !== undefined) incoming.finish(header, image)
+    },
+  }
+}
+
 /** Sends pages as they are at this moment: undefined means all that are not zero. Returns how many. */
 async function sendChanged(
-  stream: FrameStream,
+  stream: FrameSink,
   memory: Buffer,
   pages: readonly number[] | undefined,
   options: SendOptions,

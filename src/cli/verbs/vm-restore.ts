@@ -13,11 +13,14 @@ export const command: Command = {
     const { printBlock, runSession } = await import('../vm-session.js')
     const image = path.resolve(args.image!)
     const session = sessionFrom(options, image.replace(/\.sav$/, '.vm'))
+    const { claimImage } = await import('../../migrate/offer.js')
     const vm = await MicroVm.start({
       ...(await guestFrom(options, output)),
       start: imageFrom(options, image),
     })
     try {
+      const remark = claimImage(image)
+      if (remark !== undefined) output.note(`imago: ${remark}`)
       await printBlock(image, output)
       return await runSession(vm, session, output)
     } finally {

@@ -46,6 +46,10 @@ export const command: Command = {
     }
     const key = readKey(options.key as string | undefined)
     const receiver = new Receiver(store, wakeUp)
+    for (const image of receiver.unfinished())
+      output.note(
+        `imago: a machine that was given to this host has not ended; if it does not run: imago vm restore ${image}`,
+      )
     type Arrival = NonNullable<Awaited<ReturnType<typeof receiver.serve>>>
     let arrived: (arrival: Arrival) => void
     const arrival = new Promise<Arrival>(resolve => {

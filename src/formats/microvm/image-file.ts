@@ -3,7 +3,7 @@ import crypto from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { FileSource } from '../../lib/byte-source.js'
 import { UnreadableError } from '../../lib/errors.js'
-import { decodeHeader, headerLength, type MicroVmRecord } from './record.js'
+import { DIGEST, DIGEST_AT, decodeHeader, headerLength, type MicroVmRecord } from './record.js'
 
 export interface MicroVmFile {
   readonly source: FileSource
@@ -38,6 +38,16 @@ export function openMicroVmFile(path: string): MicroVmFile {
   } catch (error) {
     source.close()
     throw error
+  }
+}
+
+/** The checksum of an image's header, in hex: two images with the same one are the same. @throws UnreadableError */
+export function headerDigest(path: string): string {
+  const { source } = openMicroVmFile(path)
+  try {
+    return Buffer.from(source.read(DIGEST_AT, DIGEST)).toString('hex')
+  } finally {
+    source.close()
   }
 }
 

@@ -26,8 +26,8 @@ export const VERSION = 1
 const PAGE = 4096
 const FIXED = 72
 const ENTRY = 24
-const DIGEST_AT = 40
-const DIGEST = 32
+export const DIGEST_AT = 40
+export const DIGEST = 32
 /** Far above what a guest with 4 GiB in single pages needs. */
 export const MOST_HEADER = 64 << 20
 const MOST_MEMORY = 1n << 32n

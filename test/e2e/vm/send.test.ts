@@ -190,3 +190,78 @@ test('after a kill of either side at any moment the machine has run once, or is 
     expect(text, transcript).toMatch(/^Hello World !!!\n(Bye Bye !!!\n)?$/)
   }
 }, 3_600_000)
+
+const ticks = (from: number, to: number) =>
+  Array.from({ length: to - from }, (_, i) => `tick ${from + i}\n`).join('')
+
+/** True when a guest counted on from somewhere to the end without a gap; other lines may lie between. */
+function lastTicks(output: string, count: number): boolean {
+  const said = output.match(/^tick \d+\n/gm) ?? []
+  return said.length > 0 && said.join('') === ticks(count - said.length, count)
+}
+
+test('after a kill of either side in a live send there is one guest that ends as it should', async ({
+  skip,
+}) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const program = guest('ticks')
+  const count = 30
+  for (let round = 0; round < rounds(100, 6); round++) {
+    const cwd = temporaryFolder()
+    const at = (name: string) => path.join(cwd, name)
+    const server = await serve(cwd)
+    const to = `127.0.0.1:${server.port}`
+    const words = ['vm', 'send', '--retries', '0', '--key', 'key', '-o', 'c.vm', '--run', program, '--live']
+    const sent = start([...words, to, String(count)], cwd)
+    const transcript = () => `${sent.output()}\n--- server:\n${server.output()}`
+    while (!sent.output().includes('tick ')) await new Promise(resolve => setTimeout(resolve, 5))
+    await new Promise(resolve => setTimeout(resolve, Math.random() * 400))
+    const victim = round % 2 === 0 ? sent : server
+    victim.child.kill('SIGKILL')
+    await victim.ended
+    const started = () => fs.readdirSync(at('.imago-store')).find(name => name.endsWith('.started'))
+    if (victim === sent) {
+      if (fs.existsSync(at('c.vm'))) {
+        expect(imago(['verify', 'c.vm'], { cwd }).code, transcript()).toBe(0)
+        const again = imago(['vm', 'send', '--key', 'key', 'c.vm', to], { cwd })
+        expect(again.code, `${again.stderr}\n${transcript()}`).toBe(0)
+      } else if (fs.existsSync(at('c.vm.sent')) && fs.existsSync(at('c.vm.sending'))) {
+        const again = imago(['vm', 'send', '--key', 'key', 'c.vm', to], { cwd })
+        expect(again.code, `${again.stderr}\n${transcript()}`).toBe(0)
+      } else if (started() === undefined) {
+        // Killed before anything was sent: that guest is gone, as with `vm run`.
+        expect(transcript()).not.toContain('kept safe')
+        server.child.kill()
+        await server.ended
+        continue
+      }
+      expect(await server.ended, transcript()).toBe(5)
+      expect(lastTicks(server.output(), count), transcript()).toBe(true)
+    } else {
+      const code = await sent.ended
+      if (started() === undefined && code !== 6) {
+        expect(code, transcript()).toBe(5)
+        expect(lastTicks(sent.output(), count), transcript()).toBe(true)
+        expect(fs.existsSync(at('c.vm')), transcript()).toBe(false)
+        continue
+      }
+      // Given away: whoever is asked at the target knows, and the image there goes on.
+      const next = await serve(cwd)
+      const again = start(['vm', 'send', '--key', 'key', 'c.vm', `127.0.0.1:${next.port}`], cwd)
+      const id = started()?.replace('.started', '')
+      if (code === 6) expect(await again.ended, `${again.output()}\n${transcript()}`).toBe(0)
+      else again.child.kill()
+      if (id === undefined) expect(await next.ended, next.output()).toBe(5)
+      else {
+        next.child.kill()
+        await next.ended
+        const restored = imago(['vm', 'restore', '-q', at(`.imago-store/${id}.vm`)], { cwd })
+        expect(restored.code, `${restored.stderr}\n${transcript()}`).toBe(5)
+        expect(lastTicks(restored.stdout, count)).toBe(true)
+      }
+    }
+    expect(fs.existsSync(at('c.vm')), transcript()).toBe(false)
+    expect(fs.existsSync(at('c.vm.sending')), transcript()).toBe(false)
+  }
+}, 3_600_000)
