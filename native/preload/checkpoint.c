@@ -64,13 +64,6 @@ static void wait_for_writer(struct scratch *scratch, long writer) {
   }
 }
 
-static void tell_refusal(const struct scratch *scratch) {
-  if (scratch->options.reply[0] != 0) return reply_line(&scratch->options, scratch->message);
-  call(write, 2, "imago: no checkpoint: ", 22);
-  call(write, 2, scratch->message, length_of(scratch->message));
-  call(write, 2, "\n", 1);
-}
-
 static void refuse(struct scratch *scratch, const char *why, long error) {
   struct text message = {scratch->message, scratch->message, scratch->message + MESSAGE_SIZE - 1};
   put(&message, "error "), put(&message, why);
@@ -89,6 +82,7 @@ static void checkpoint(siginfo_t *info, void *context) {
   scratch->size = round_up(sizeof *scratch, PAGE);
   scratch->start_time = start;
   scratch->pid = call(getpid);
+  scratch->parent = call(getppid);
   scratch->leader_tid = call(gettid);
   scratch->options = defaults;
   if (info->si_code == -1 /* SI_QUEUE */ && (uint64_t)info->si_value.sival_ptr == 0x6f67616d69ul) {
@@ -118,7 +112,7 @@ static void checkpoint(siginfo_t *info, void *context) {
   if (scratch->process_fd >= 0) call(close, scratch->process_fd);
   if (scratch->go == GO_REFUSED) {
     checkpoints_taken -= checkpoints_taken > 0;
-    tell_refusal(scratch);
+    tell_refusal(&scratch->options, scratch->message);
   }
   call(munmap, scratch, scratch->size);
 }

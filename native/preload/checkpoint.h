@@ -52,7 +52,7 @@ struct scratch {
   uint32_t timer_count, interval_timer_count;
   uint64_t size, start_time, capture_time;
   int32_t process_fd; /* /proc/self of the program */
-  int32_t pid, leader_tid, helper; /* helper: the process between program and writer, see fork_writer */
+  int32_t pid, parent, leader_tid, helper; /* helper: the process between program and writer, see fork_writer */
   struct kernel_action stop_action; /* what the program has for STOP_SIGNAL */
   struct options options;
   char message[MESSAGE_SIZE]; /* why not, with GO_REFUSED */
@@ -104,6 +104,7 @@ void note_timers(struct scratch *scratch);
 void read_environment(struct options *options);
 void read_request(struct options *options, int32_t pid);
 void reply_line(const struct options *options, const char *line);
+void tell_refusal(const struct options *options, const char *why);
 /* writer.c: runs in the copy; never returns. */
 __attribute__((noreturn)) void write_image(struct scratch *scratch, uint32_t number);
 

@@ -22,12 +22,12 @@ static void describe_image(struct writer *writer) {
   image->tool = add_string(writer, LIST_IMAGE, "imago libckpt", 13);
 }
 
-/* /proc/PID/stat: fields counted from 1; the second is the name in parentheses, which may hold anything. */
-static void describe_layout(struct writer *writer) {
+/* /proc/self/stat of the copy: fields counted from 1; the second is the name in parentheses, which may hold anything. */
+static void describe_layout(struct writer *writer, int self) {
   struct note_process *process = writer->process;
   char text[2048];
   uint64_t field[53] = {0};
-  if (read_text(writer->scratch->process_fd, "stat", text, sizeof text) <= 0) fail(writer, "read /proc/self/stat", 0);
+  if (read_text(self, "stat", text, sizeof text) <= 0) fail(writer, "read /proc/self/stat", 0);
   const char *at = text;
   for (const char *c = text; *c != 0; c++)
     if (*c == ')') at = c + 1;
@@ -36,7 +36,6 @@ static void describe_layout(struct writer *writer) {
     if (i == 3 || *at == '-') at++;
     field[i] = take_number(&at, 10);
   }
-  process->parent = field[4];
   process->process_group = field[5];
   process->session = field[6];
   process->start_code = field[26];
@@ -52,9 +51,9 @@ static void describe_layout(struct writer *writer) {
   process->brk = call(brk, 0);
 }
 
-static struct note_string link_target(struct writer *writer, const char *name) {
+static struct note_string link_target(struct writer *writer, int self, const char *name) {
   char path[PATH_SIZE];
-  const long length = call(readlinkat, writer->scratch->process_fd, name, path, sizeof path);
+  const long length = call(readlinkat, self, name, path, sizeof path);
   return add_string(writer, LIST_PROCESS, path, failed(length) ? 0 : length);
 }
 
@@ -155,23 +154,31 @@ static void find_children(struct writer *writer) {
   }
 }
 
-void describe_process(struct writer *writer) {
+/** What only the program has, not its copy; while it stands still. */
+void describe_what_changes(struct writer *writer) {
+  writer->image = add_record(writer, LIST_IMAGE);
+  writer->process = add_record(writer, LIST_PROCESS);
+  describe_status(writer);
+  find_children(writer);
+}
+
+/** What its copy has, too; `self` is the copy's folder of /proc. */
+void describe_process(struct writer *writer, int self) {
   struct note_process *process = writer->process;
   describe_image(writer);
   describe_threads(writer);
-  describe_layout(writer);
-  describe_status(writer);
+  describe_layout(writer, self);
   describe_actions(writer);
   describe_signals_and_timers(writer);
   describe_limits(writer);
-  find_children(writer);
   process->pid = writer->scratch->pid;
+  process->parent = writer->scratch->parent;
   process->personality = call(personality, 0xffffffff);
   process->dumpable = call(prctl, PR_GET_DUMPABLE, 0, 0, 0, 0);
   process->timer_slack = call(prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0);
   if (writer->scratch->child_subreaper) process->flags |= PROCESS_FLAG_CHILD_SUBREAPER;
   if (call(prctl, PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1) process->flags |= PROCESS_FLAG_HUGE_PAGES_DISABLED;
-  process->executable = link_target(writer, "exe");
-  process->working_directory = link_target(writer, "cwd");
-  process->root_directory = link_target(writer, "root");
+  process->executable = link_target(writer, self, "exe");
+  process->working_directory = link_target(writer, self, "cwd");
+  process->root_directory = link_target(writer, self, "root");
 }

@@ -24,12 +24,20 @@ static const struct list kinds[LISTS] = {
   NOTE(SEAL, note_seal, 1, 0),
 };
 
+static size_t records_size(const struct list *list) {
+  return round_up((size_t)list->capacity * list->record_size, PAGE);
+}
+
 void make_lists(struct writer *writer) {
+  size_t size = 0;
+  for (int i = 0; i < LISTS; i++) size += records_size(&kinds[i]) + kinds[i].strings_capacity;
+  unsigned char *at = allocate(writer, size);
   for (int i = 0; i < LISTS; i++) {
     struct list *list = &writer->lists[i];
     *list = kinds[i];
-    list->records = allocate(writer, (size_t)list->capacity * list->record_size);
-    list->strings = allocate(writer, list->strings_capacity);
+    list->records = at;
+    list->strings = (char *)at + records_size(list);
+    at += records_size(list) + list->strings_capacity;
   }
 }
 

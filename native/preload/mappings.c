@@ -56,8 +56,8 @@ static bool is_hole(const struct scratch *scratch, uint64_t start) {
   return false;
 }
 
-/* Size and time of a mapped file, by which the restorer knows it again. Neighbours usually map the same file. */
-static void describe_file(struct writer *writer, struct note_mapping *mapping, const char *path) {
+/* Size and time of a mapped file, by which the restorer knows it again. */
+static void describe_file(struct note_mapping *mapping, const char *path) {
   struct statx stat;
   if (mapping->flags & MAPPING_FLAG_DELETED) return;
   if (failed(call(statx, AT_FDCWD, path, 0, STATX_BASIC_STATS, &stat)) || stat.stx_ino != mapping->inode ||
@@ -65,7 +65,6 @@ static void describe_file(struct writer *writer, struct note_mapping *mapping, c
     mapping->flags |= MAPPING_FLAG_DELETED; /* the name leads to another file, or to none */
     return;
   }
-  (void)writer;
   mapping->device = device_number(stat.stx_dev_major, stat.stx_dev_minor);
   mapping->file_size = stat.stx_size;
   mapping->file_modified = stat.stx_mtime.tv_sec * (int64_t)NANOSECONDS + stat.stx_mtime.tv_nsec;
@@ -73,7 +72,6 @@ static void describe_file(struct writer *writer, struct note_mapping *mapping, c
 }
 
 static void classify(struct writer *writer, struct note_mapping *mapping, const char *name) {
-  const struct note_process *process = writer->process;
   const struct resume_block *resumed = &imago_resume_block;
   const bool shared = mapping->flags & MAPPING_FLAG_SHARED;
   const bool lazily_restored = !shared && resumed->generation > 0 && mapping->inode != 0 && mapping->inode == resumed->image_inode;
@@ -86,18 +84,13 @@ static void classify(struct writer *writer, struct note_mapping *mapping, const 
     if (writer->process->vvar_start == 0) writer->process->vvar_start = mapping->start;
   } else if (same_text(name, "[vsyscall]")) mapping->kind = MAPPING_KIND_VSYSCALL;
   else if (same_text(name, "[stack]")) mapping->kind = MAPPING_KIND_STACK;
-  else if (mapping->start >= process->start_brk && mapping->end <= round_up(process->brk, PAGE) && (name[0] == '[' || lazily_restored))
-    mapping->kind = MAPPING_KIND_HEAP;
   else if (lazily_restored || name[0] == 0 || begins_with(name, "[anon")) mapping->kind = shared ? MAPPING_KIND_SHARED_ANONYMOUS : MAPPING_KIND_ANONYMOUS;
   else if (begins_with(name, "/memfd:")) mapping->kind = MAPPING_KIND_MEMFD;
   else if (begins_with(name, "/dev/zero")) mapping->kind = shared ? MAPPING_KIND_SHARED_ANONYMOUS : MAPPING_KIND_ANONYMOUS;
   else if (begins_with(name, "/SYSV")) add_loss(writer, "System V shared memory", name);
   else if (begins_with(name, "/anon_hugepage")) add_loss(writer, "hugetlb pages", name);
   else if (name[0] != '/' || (begins_with(name, "/dev/") && !begins_with(name, "/dev/shm/"))) add_loss(writer, "a mapped device", name);
-  else {
-    mapping->kind = MAPPING_KIND_FILE;
-    describe_file(writer, mapping, name);
-  }
+  else mapping->kind = MAPPING_KIND_FILE;
   if (lazily_restored) {
     mapping->inode = mapping->device = mapping->page_offset = 0;
     mapping->reserved = LAZILY_RESTORED;
@@ -140,6 +133,8 @@ static void describe_mapping(struct writer *writer, const char *line) {
   classify(writer, mapping, name);
   if (mapping->kind == MAPPING_KIND_FILE || mapping->kind == MAPPING_KIND_MEMFD || (name[0] == '[' && mapping->inode == 0))
     mapping->path = add_string(writer, LIST_MAPPING, name, length);
+  /* Whether a file keeps the bytes of shared memory, or the image must. */
+  if (mapping->kind == MAPPING_KIND_FILE && mapping->flags & MAPPING_FLAG_SHARED) describe_file(mapping, name);
   if (is_hole(writer->scratch, start)) mapping->advice |= ADVICE_FLAG_DO_NOT_FORK;
 }
 
@@ -147,6 +142,24 @@ void describe_mappings(struct writer *writer) {
   LINES(lines, 8192);
   if (!open_lines(&lines, writer->scratch->process_fd, "maps")) fail(writer, "read /proc/self/maps", lines.fd);
   for (char *line; (line = next_line(&lines)) != 0;) describe_mapping(writer, line);
+}
+
+static bool is_heap(const struct writer *writer, const struct note_mapping *mapping, const char *name) {
+  const struct note_process *process = writer->process;
+  return mapping->kind == MAPPING_KIND_ANONYMOUS && mapping->start >= process->start_brk && mapping->end <= round_up(process->brk, PAGE) &&
+         (name[0] == '[' || mapping->reserved == LAZILY_RESTORED);
+}
+
+/** What can be asked when the program runs on: what the names of files lead to (shared memory apart, see above), and which memory is the heap. */
+void settle_mappings(struct writer *writer) {
+  struct list *list = &writer->lists[LIST_MAPPING];
+  for (uint32_t i = 0; i < list->count; i++) {
+    struct note_mapping *mapping = record_at(list, i);
+    TEXT(name, PATH_SIZE);
+    put_bytes(&name, list->strings + mapping->path.offset, mapping->path.length);
+    if (is_heap(writer, mapping, name.start)) mapping->kind = MAPPING_KIND_HEAP;
+    if (mapping->kind == MAPPING_KIND_FILE && !(mapping->flags & MAPPING_FLAG_SHARED)) describe_file(mapping, name.start);
+  }
 }
 
 static const struct { char name[3]; uint32_t flag, advice; } marks[] = {

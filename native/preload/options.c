@@ -74,3 +74,10 @@ void reply_line(const struct options *options, const char *line) {
   call(write, fd, text.start, text.at - text.start);
   call(close, fd);
 }
+
+void tell_refusal(const struct options *options, const char *why) {
+  if (options->reply[0] != 0) return reply_line(options, why);
+  TEXT(text, MESSAGE_SIZE + 64);
+  put(&text, "imago: no checkpoint: "), put(&text, why), put(&text, "\n");
+  call(write, 2, text.start, text.at - text.start);
+}

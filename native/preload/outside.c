@@ -76,15 +76,16 @@ static void find_ipc(struct writer *writer) {
 }
 
 /* A place of its own that it went to after its start: restored, it would find itself in another. */
-static void find_places(struct writer *writer) {
+static void find_places(struct writer *writer, int self) {
   for (uint32_t i = 0; i < MAX_PLACES; i++) {
-    const uint64_t now = place_identity(writer->scratch->process_fd, i);
+    const uint64_t now = place_identity(self, i);
     if (now == 0 || inherited_places[i] == 0 || now == inherited_places[i]) continue;
     add_loss(writer, i == 0 ? "a root folder of its own" : "a namespace of its own", i == 0 ? "chroot" : place_paths[i] + 3);
   }
 }
 
-void find_what_is_outside(struct writer *writer) {
+/** Looked for in the copy, `self` its folder of /proc: it lives where the program does. */
+void find_what_is_outside(struct writer *writer, int self) {
   find_ipc(writer);
-  find_places(writer);
+  find_places(writer, self);
 }

@@ -9,25 +9,26 @@ static void say_go(struct scratch *scratch, uint32_t what) {
   futex_wake(&scratch->go, true);
 }
 
-void fail(struct writer *writer, const char *what, long error) {
+/* Ends without an image. The reason is for the program to tell, once it goes on; if it does already, it is told here. */
+static __attribute__((noreturn)) void give_up(struct writer *writer, const char *why) {
   struct scratch *scratch = writer->scratch;
+  if (writer->temporary[0] != 0) call(unlinkat, AT_FDCWD, writer->temporary, 0);
+  call(prctl, PR_SET_NAME, "imago-done", 0, 0, 0);
+  if (scratch->go == GO_WAIT) {
+    struct text message = {scratch->message, scratch->message, scratch->message + MESSAGE_SIZE - 1};
+    put(&message, why);
+    say_go(scratch, GO_REFUSED);
+  } else tell_refusal(&scratch->options, why);
+  call(exit_group, 1);
+  __builtin_unreachable();
+}
+
+void fail(struct writer *writer, const char *what, long error) {
   TEXT(text, MESSAGE_SIZE);
   put(&text, "error cannot "), put(&text, what);
   if (error == -28) put(&text, ": no space left on the device");
   else if (error != 0) put(&text, ": error "), put_decimal(&text, -error);
-  if (writer->temporary[0] != 0) call(unlinkat, AT_FDCWD, writer->temporary, 0);
-  if (scratch->go == GO_WAIT) {
-    struct text message = {scratch->message, scratch->message, scratch->message + MESSAGE_SIZE - 1};
-    put(&message, text.start);
-    say_go(scratch, GO_REFUSED);
-  } else if (scratch->options.reply[0] != 0) reply_line(&scratch->options, text.start);
-  else {
-    call(write, 2, "imago: no checkpoint: ", 22);
-    put(&text, "\n");
-    call(write, 2, text.start, text.at - text.start);
-  }
-  call(exit_group, 1);
-  __builtin_unreachable();
+  give_up(writer, text.start);
 }
 
 void *allocate(struct writer *writer, size_t size) {
@@ -46,12 +47,11 @@ void tell_progress(struct writer *writer) {
   reply_line(&writer->scratch->options, line.start);
 }
 
-/* Names every loss, one line each, and ends. */
+/* Where something would be lost that nobody has agreed to lose: names every loss, one line each, and ends. */
 static void refuse_losses(struct writer *writer) {
   struct scratch *scratch = writer->scratch;
   const struct list *list = &writer->lists[LIST_LOSS];
-  struct text message = {scratch->message, scratch->message, scratch->message + MESSAGE_SIZE - 1};
-  put(&message, "refused");
+  if (list->count == 0 || scratch->options.force) return;
   for (uint32_t i = 0; i < list->count; i++) {
     const struct note_loss *loss = record_at(list, i);
     TEXT(line, MESSAGE_SIZE);
@@ -60,12 +60,10 @@ static void refuse_losses(struct writer *writer) {
     if (scratch->options.reply[0] != 0) reply_line(&scratch->options, line.start);
     else put(&line, "\n"), call(write, 2, line.start, line.at - line.start);
   }
-  call(prctl, PR_SET_NAME, "imago-done", 0, 0, 0);
-  say_go(scratch, GO_REFUSED);
-  call(exit_group, 1);
+  give_up(writer, "refused");
 }
 
-/* The image's path, %p and %n filled in, and made absolute; the temporary one beside it. */
+/* The image is opened when there is something to write. Its path, %p and %n filled in, and made absolute; the temporary one beside it. */
 static void choose_paths(struct writer *writer) {
   const char *template = writer->scratch->options.output;
   struct text path = {writer->path, writer->path, writer->path + PATH_SIZE - 1};
@@ -90,12 +88,13 @@ static void choose_paths(struct writer *writer) {
   put_decimal(&temporary, call(getpid)), put(&temporary, ".tmp");
 }
 
-static void open_image(struct writer *writer) {
+void open_image(struct writer *writer) {
+  if (writer->out >= 0) return;
+  choose_paths(writer);
   const long fd = call(openat, AT_FDCWD, writer->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (failed(fd)) fail(writer, "create the image", fd);
   writer->out = fd;
   hold_lock(writer);
-  writer->end = PAGE; /* the first page is for the ELF header, written last */
 }
 
 /* Sync, rename, and sync of the folder. The ELF header was the last thing written before. */
@@ -145,28 +144,28 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
   call(prctl, PR_SET_NAME, "imago-writer", 0, 0, 0);
   make_lists(writer);
   writer->bounce = allocate(writer, BOUNCE_SIZE);
-  writer->image = add_record(writer, LIST_IMAGE);
-  writer->process = add_record(writer, LIST_PROCESS);
-  describe_process(writer);
+  writer->end = PAGE; /* the first page is for the ELF header, written last */
+  describe_what_changes(writer);
   describe_mappings(writer);
   describe_files(writer);
-  find_what_is_outside(writer);
-  if (writer->lists[LIST_LOSS].count > 0 && !scratch->options.force) refuse_losses(writer);
-  choose_paths(writer);
-  open_image(writer);
+  refuse_losses(writer);
   write_kept_content(writer);
   write_mappings(writer, true);
   if (writer->has_locked_memory) describe_advice(writer, scratch->process_fd);
   close_the_programs_files(writer);
-  char line[MESSAGE_SIZE];
-  struct text text = {line, line, line + sizeof line - 1};
-  put(&text, "writer "), put_decimal(&text, call(getpid));
-  reply_line(&scratch->options, line);
   if (!scratch->options.blocking) {
     writer->image->pause = clock_nanoseconds(1) - scratch->start_time;
     say_go(scratch, GO_RUN);
   }
   const long self = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+  TEXT(line, 64);
+  put(&line, "writer "), put_decimal(&line, call(getpid));
+  reply_line(&scratch->options, line.start);
+  describe_process(writer, self);
+  settle_mappings(writer);
+  find_what_is_outside(writer, self);
+  refuse_losses(writer);
+  open_image(writer); /* unless something was written already */
   remove_stale_files(writer);
   if (!writer->has_locked_memory) describe_advice(writer, self);
   write_mappings(writer, false);

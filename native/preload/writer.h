@@ -38,6 +38,7 @@ struct writer {
 #define PROGRESS_STEP (32ul << 20)
 
 /* writer.c */
+void open_image(struct writer *writer);
 void tell_progress(struct writer *writer);
 __attribute__((noreturn)) void fail(struct writer *writer, const char *what, long error);
 void *allocate(struct writer *writer, size_t size);
@@ -50,13 +51,15 @@ static inline void *record_at(const struct list *list, uint32_t index) {
   return list->records + (size_t)index * list->record_size;
 }
 /* describe.c: threads, signals, limits, credentials, and what the kernel keeps of the process */
-void describe_process(struct writer *writer);
+void describe_what_changes(struct writer *writer);
+void describe_process(struct writer *writer, int self);
 /* mappings.c */
 bool find_holes(struct scratch *scratch);
 void describe_mappings(struct writer *writer);
+void settle_mappings(struct writer *writer);
 void describe_advice(struct writer *writer, int process);
 /* outside.c: what the program has in the kernel outside of itself, which no image keeps */
-void find_what_is_outside(struct writer *writer);
+void find_what_is_outside(struct writer *writer, int self);
 bool is_message_queue(int fd);
 /* files.c */
 void describe_files(struct writer *writer);
@@ -71,6 +74,7 @@ void write_headers(struct writer *writer);
 
 static inline void write_at(struct writer *writer, const void *bytes, size_t size, uint64_t offset) {
   const unsigned char *from = bytes;
+  if (writer->out < 0) open_image(writer);
   while (size > 0) {
     const long done = call(pwrite64, writer->out, from, size, offset);
     if (done == ERROR_INTERRUPTED) continue;
