@@ -84,7 +84,7 @@ static void classify(struct writer *writer, struct note_mapping *mapping, const 
     if (writer->process->vvar_start == 0) writer->process->vvar_start = mapping->start;
   } else if (same_text(name, "[vsyscall]")) mapping->kind = MAPPING_KIND_VSYSCALL;
   else if (same_text(name, "[stack]")) mapping->kind = MAPPING_KIND_STACK;
-  else if (lazily_restored || name[0] == 0 || begins_with(name, "[anon")) mapping->kind = shared ? MAPPING_KIND_SHARED_ANONYMOUS : MAPPING_KIND_ANONYMOUS;
+  else if (lazily_restored || name[0] == 0 || begins_with(name, "[anon") || same_text(name, "[heap]") /* see settle_mappings */) mapping->kind = shared ? MAPPING_KIND_SHARED_ANONYMOUS : MAPPING_KIND_ANONYMOUS;
   else if (begins_with(name, "/memfd:")) mapping->kind = MAPPING_KIND_MEMFD;
   else if (begins_with(name, "/dev/zero")) mapping->kind = shared ? MAPPING_KIND_SHARED_ANONYMOUS : MAPPING_KIND_ANONYMOUS;
   else if (begins_with(name, "/SYSV")) add_loss(writer, "System V shared memory", name);

@@ -194,7 +194,7 @@ static bool is_zero_page(const uint64_t *page) {
   return true;
 }
 
-/* The checksums of all bytes of mappings and files. Small images always, large ones when asked: laziness is worth more there. */
+/* The checksums of all bytes of mappings and files. Those of large images when asked only: laziness is worth more there. */
 void verify_content(void) {
   enum { CHUNK = 1 << 20 };
   uint64_t pages = 0;
@@ -203,7 +203,7 @@ void verify_content(void) {
     read_record(NOTE_TYPE_MAPPING, i, &mapping, sizeof mapping);
     pages += mapping.stored_pages;
   }
-  if (settings.no_verify || (!settings.verify && pages > (64ul << 20) / PAGE)) return;
+  if (settings.verify == VERIFY_NONE || (settings.verify == VERIFY_SMALL && pages > VERIFIED_ALWAYS / PAGE)) return;
   unsigned char *chunk = arena(CHUNK);
   for (uint32_t i = 0; i < record_count(NOTE_TYPE_MAPPING); i++) {
     uint32_t checksum = 0;

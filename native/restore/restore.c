@@ -7,7 +7,8 @@ static unsigned char stack[256 * 1024] __attribute__((aligned(64)));
 static const char usage[] =
   "usage: myrestart [options] IMAGE\n"
   "  --eager                read all memory now, instead of when it is touched\n"
-  "  --verify, --no-verify  check all checksums of memory first (default: images up to 64 MiB)\n"
+  "  --verify, --no-verify  check all checksums of memory first, or none (default: of images that hold up to 64 MiB)\n"
+  "  --check                only check the image, all of it\n"
   "  --files POLICY         files that changed since: keep (default), truncate, restore\n"
   "  --pid POLICY           auto (default: the same when this user may), same, new, namespace\n";
 
@@ -28,8 +29,9 @@ static const char *take_options(char **arguments) {
   const char *path = 0;
   for (char **at = arguments + 1; *at != 0; at++) {
     if (same_text(*at, "--eager")) settings.eager = true;
-    else if (same_text(*at, "--verify")) settings.verify = true;
-    else if (same_text(*at, "--no-verify")) settings.no_verify = true;
+    else if (same_text(*at, "--verify")) settings.verify = VERIFY_ALL;
+    else if (same_text(*at, "--no-verify")) settings.verify = VERIFY_NONE;
+    else if (same_text(*at, "--check")) settings.check_only = true, settings.verify = VERIFY_ALL;
     else if (same_text(*at, "--foreign-vdso")) settings.foreign_vdso = true; /* for tests: as if the kernel's were another one */
     else if (same_text(*at, "--files")) settings.files = choice(*++at, files);
     else if (same_text(*at, "--pid")) settings.pid = choice(*++at, pids);
@@ -50,6 +52,7 @@ static void restore(uint64_t arguments, uint64_t unused) {
   memcpy(path, given, length_of(given));
   load_image(path);
   verify_content();
+  if (settings.check_only) call(exit_group, 0);
   become_process();
   restore_files();
   examine_vdso();

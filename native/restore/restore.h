@@ -21,6 +21,9 @@
 #define ARENA_START 0x6a0010000000ul
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNREADABLE = 3, EXIT_LOSS = 4, EXIT_HOST = 5 };
+/* Checksums of memory and kept files: of images that hold up to VERIFIED_ALWAYS bytes, or of all, or of none. Those of the description always. */
+enum verify_policy { VERIFY_SMALL, VERIFY_ALL, VERIFY_NONE };
+#define VERIFIED_ALWAYS (64ul << 20)
 enum file_policy { FILES_KEEP, FILES_TRUNCATE, FILES_RESTORE };
 enum pid_policy { PID_AUTO, PID_SAME, PID_NEW, PID_NAMESPACE };
 
@@ -45,7 +48,8 @@ struct image {
 };
 
 struct settings {
-  bool eager, verify, no_verify, foreign_vdso;
+  bool eager, foreign_vdso, check_only;
+  enum verify_policy verify;
   enum file_policy files;
   enum pid_policy pid;
   int report; /* descriptor for imago, or -1 */

@@ -33,8 +33,8 @@ export interface RestoreOptions {
   readonly detach: boolean
   /** Read all memory now, instead of when it is touched. */
   readonly eager?: boolean
-  /** Do not check the image's memory against its checksums first. */
-  readonly lazy?: boolean
+  /** Whether the image's memory is checked against its checksums first; undefined: where the engine finds that quick enough. */
+  readonly verify?: boolean
   /** What to do with files that have changed since. */
   readonly files?: 'keep' | 'truncate' | 'restore'
   /** Whether it gets its old process id. */

@@ -18,7 +18,7 @@ export async function makeCheckpointer(tools: Tools, isa: IsaName, folder: strin
     .filter(name => name.endsWith('.c') && name !== FOR_THE_LIBRARY)
     .sort()
     .map(name => path.join(preloadFolder, name))
-  sources.push(path.join(packageRoot, 'native/common/bytes.c'))
+  for (const name of ['bytes.c', 'crc32.c']) sources.push(path.join(packageRoot, 'native/common', name))
   const parts = path.join(folder, 'checkpointer')
   fs.mkdirSync(parts)
   const objects = sources.map(source => path.join(parts, path.basename(source).replace(/c$/, 'o')))

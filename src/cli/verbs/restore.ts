@@ -11,7 +11,8 @@ export const command: Command = {
   options: [
     { flags: '-d, --detach', summary: 'leave it running in the background, print its pid' },
     { flags: '--eager', summary: 'read all memory now' },
-    { flags: '--lazy', summary: "do not check the image's memory against its checksums first" },
+    { flags: '--verify', summary: 'check all memory against its checksums first (default: up to 64 MiB)' },
+    { flags: '--lazy', summary: 'check none of it, whatever its size' },
     {
       flags: '--files <policy>',
       summary: 'files that changed since: keep them, truncate what grew, restore the content where kept',
@@ -51,7 +52,7 @@ export const command: Command = {
     const restored = await (await entry.load()).restore(image, {
       detach: options.detach === true,
       eager: options.eager === true,
-      lazy: options.lazy === true,
+      verify: options.verify === true ? true : options.lazy === true ? false : undefined,
       files: options.files as RestoreOptions['files'],
       pid: options.pid as RestoreOptions['pid'],
       onProgress: (fraction, detail) => progress.update(fraction, detail),

@@ -24,6 +24,12 @@ export function queueSignal(pid: number, signal: number, value: bigint): number 
     : koffi!.errno()
 }
 
+/** flock(2): takes the exclusive lock of an open file, until that is closed; false when somebody else holds it. */
+export function lockFile(fd: number): boolean {
+  const LOCK_EX_NOW = 2 | 4
+  return call('int flock(int fd, int operation)', fd, LOCK_EX_NOW) === 0
+}
+
 /** Gives this process, and what it starts, the limit of open files that it was started with. */
 function restoreOpenFileLimit(value: string | undefined): void {
   const RLIMIT_NOFILE = 7

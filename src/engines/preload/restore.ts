@@ -1,10 +1,9 @@
-/** Waking up an image: verified first, then handed to myrestart, which becomes the program. */
+/** Waking up an image: myrestart checks it and becomes the program. */
 import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import type { Readable } from 'node:stream'
-import { verify } from '../../formats/core/verify.js'
 import { HostError, ImagoError, LossError, UnreadableError, UsageError } from '../../lib/errors.js'
 import { decompressFile, isZstd } from '../../lib/zstd.js'
 import type { RestoredProcess, RestoreOptions } from '../engine.js'
@@ -27,12 +26,9 @@ export async function restore(image: string, options: RestoreOptions): Promise<R
 }
 
 async function wakeUp(file: string, options: RestoreOptions): Promise<RestoredProcess> {
-  if (!options.lazy) {
-    const problems = await verify(file)
-    if (problems.length > 0) throw new UnreadableError(`damaged image: ${problems.join('; ')}`, { file })
-  }
   const words = ['--report', String(REPORT)]
   if (options.eager) words.push('--eager')
+  if (options.verify !== undefined) words.push(options.verify ? '--verify' : '--no-verify')
   if (options.files !== undefined) words.push('--files', options.files)
   if (options.pid !== undefined) words.push('--pid', options.pid)
   const child = spawn(nativePart('myrestart'), [...words, file], {
@@ -87,6 +83,20 @@ async function readReport(stream: Readable): Promise<Report> {
     else if (word === 'error') report.error = rest!
   }
   return report
+}
+
+/** Reads all of an image as a restore would, and checks it. @throws the error that a restore would end with. */
+export async function check(file: string): Promise<void> {
+  const child = spawn(nativePart('myrestart'), ['--report', String(REPORT), '--check', file], {
+    stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
+  })
+  const ended = new Promise<number>((resolve, reject) => {
+    child.on('error', reject)
+    child.on('exit', (code, signal) => resolve(code ?? 128 + os.constants.signals[signal!]))
+  })
+  const report = await readReport(child.stdio[REPORT] as Readable)
+  const code = await ended
+  if (code !== 0) throw failure(code, report.error, file)
 }
 
 /** Exit codes of myrestart are those of imago. */

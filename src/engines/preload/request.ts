@@ -1,0 +1,188 @@
+/**
+ * A request to a program to freeze itself, and its reply, in two files: one that it reads and removes, one that it writes and `imago` reads as it grows.
+ *
+ *   /tmp/imago-request-PID          a line an option (native/preload/options.c)
+ *   /tmp/imago-reply-PID-IMAGO      "writer PID", "progress BYTES ABOUT", "done PAUSE PATH" | "error …" | "loss …", "refused"
+ *
+ * The reply is locked while the imago that asked lives: one without a lock was left behind by one that was killed, and is swept.
+ */
+import fs from 'node:fs'
+import path from 'node:path'
+import { HostError, ImagoError, InterruptedError, LossError } from '../../lib/errors.js'
+import type { CheckpointOptions } from '../engine.js'
+import { liveProcess } from '../live-process.js'
+import { lockFile, queueSignal } from './libc.js'
+import type { Target } from './target.js'
+
+/** "imago", the value that tells the library to look for a request (native/preload/checkpoint.c). */
+const REQUEST_VALUE = 0x6f67616d69n
+/** How long a program may take to begin, ms. Its threads stop within 10 s or it refuses. */
+const ANSWER_LIMIT = 30_000
+/** How long without a word before it is looked whether anybody is left to speak, ms. */
+const QUIET = 100
+
+/** Age of a reply below which it is left alone, ms. */
+const JUST_MADE = 10_000
+
+/** Share of the whole that writing takes, for the bar; reading it again to verify it takes the rest. */
+export const WRITTEN = 0.7
+
+export interface Answer {
+  readonly path: string
+  /** Nanoseconds. */
+  readonly pause: number
+}
+
+export class Request {
+  readonly #program: Target
+  readonly #file: string
+  readonly #reply: string
+  /** The same as the program sees it. */
+  readonly #innerReply: string
+  /** Of the reply: held open, and locked, as long as this lives. */
+  readonly #lock: number
+  readonly #watcher: fs.FSWatcher
+  #onNews: () => void = () => {}
+
+  constructor(program: Target, options: CheckpointOptions) {
+    this.#program = program
+    sweep(program.root)
+    this.#innerReply = `/tmp/imago-reply-${program.innerPid}-${process.pid}`
+    this.#reply = program.root + this.#innerReply
+    this.#file = `${program.root}/tmp/imago-request-${program.innerPid}`
+    const output = options.output === undefined ? undefined : path.resolve(options.output)
+    if (output?.includes('\n')) throw new HostError('the name of an image cannot hold a newline')
+    const lines = [
+      `reply ${this.#innerReply}`,
+      output === undefined ? undefined : `output ${options.compress ? besides(output) : output}`,
+      options.stop ? 'hold' : undefined,
+      options.force ? 'force' : undefined,
+      options.blocking ? 'blocking' : undefined,
+      options.includeFiles ? 'files' : undefined,
+    ]
+    this.#lock = this.#make(this.#reply, '')
+    lockFile(this.#lock)
+    fs.closeSync(this.#make(this.#file, `${lines.filter(line => line !== undefined).join('\n')}\n`))
+    this.#watcher = fs.watch(this.#reply, () => this.#onNews())
+  }
+
+  /** A fresh file that belongs to the program's user, so that nobody else's is ever followed. */
+  #make(file: string, content: string): number {
+    fs.rmSync(file, { force: true })
+    const fd = fs.openSync(file, 'wx', 0o600)
+    fs.writeSync(fd, content)
+    if (process.getuid?.() === 0) fs.fchownSync(fd, this.#program.uid, this.#program.gid)
+    return fd
+  }
+
+  send(): void {
+    const { pid, signal } = this.#program
+    const errno = queueSignal(pid, signal, REQUEST_VALUE)
+    if (errno !== 0)
+      throw new HostError(`cannot send signal ${signal} to process ${pid}: errno ${errno}`, {
+        hint: 'run imago as the user of the program, or as root',
+      })
+  }
+
+  /** The program's words, until they tell the outcome. */
+  async answer(interrupted: () => boolean, onProgress: CheckpointOptions['onProgress']): Promise<Answer> {
+    const begun = performance.now()
+    const losses: string[] = []
+    let seen = 0
+    let writer: number | undefined
+    for (;;) {
+      const lines = this.#lines()
+      for (; seen < lines.length; seen++) {
+        const [, word, rest] = /^(\S+) ?(.*)$/.exec(lines[seen]!) ?? []
+        if (word === 'writer') writer = Number(rest)
+        else if (word === 'progress') {
+          const [written, about] = rest!.split(' ').map(Number) as [number, number]
+          const fraction = Math.min(1, written / Math.max(1, about))
+          onProgress?.(fraction * WRITTEN, `writing, ${Math.round(written / 2 ** 20)} MiB`)
+        } else if (word === 'loss') losses.push(rest!)
+        else if (word === 'error') throw new ImagoError(`no checkpoint: ${rest}`)
+        else if (word === 'refused') throw refusal(losses)
+        else if (word === 'done') {
+          const [, pause, file] = /^(\d+) (.*)$/.exec(rest!)!
+          return { pause: Number(pause), path: file! }
+        }
+      }
+      if (interrupted()) throw new InterruptedError('interrupted; the program goes on')
+      const alive = (pid: number) => !['Z', 'X', undefined].includes(liveProcess(pid)?.state)
+      if (!(await this.#news())) {
+        const gone = writer === undefined ? !alive(this.#program.pid) : !this.#writerLives(writer)
+        if (gone && this.#lines().length === seen)
+          throw new ImagoError(
+            `no checkpoint: the ${writer === undefined ? 'program' : 'writer of the image'} has ended`,
+          )
+      }
+      if (writer === undefined && performance.now() - begun > ANSWER_LIMIT)
+        throw new HostError(`process ${this.#program.pid} does not answer signal ${this.#program.signal}`, {
+          hint: 'all its threads may block it: imago run --signal 42 -- PROGRAM… takes another one',
+        })
+    }
+  }
+
+  /** Waits until the reply grows, but not for long; false when it did not. */
+  async #news(): Promise<boolean> {
+    return await new Promise(resolve => {
+      const timer = setTimeout(() => resolve(false), QUIET)
+      this.#onNews = () => {
+        clearTimeout(timer)
+        resolve(true)
+      }
+    })
+  }
+
+  #lines(): string[] {
+    try {
+      return fs.readFileSync(this.#reply, 'utf8').split('\n').slice(0, -1)
+    } catch {
+      throw new ImagoError('no checkpoint: the program has ended') // and its view of the files with it
+    }
+  }
+
+  /** The writer's pid is as the program sees it; in another pid namespace only its name can be looked for. */
+  #writerLives(pid: number): boolean {
+    if (this.#program.innerPid !== this.#program.pid) return true
+    const found = liveProcess(pid)
+    return found !== undefined && found.state !== 'Z' && found.name === 'imago-writer'
+  }
+
+  close(): void {
+    this.#watcher.close()
+    fs.closeSync(this.#lock)
+    for (const file of [this.#file, this.#reply]) fs.rmSync(file, { force: true })
+  }
+}
+
+/** Removes the replies to imagos that were killed: nobody holds their lock. One that was just made may not have it yet. */
+function sweep(root: string): void {
+  const folder = path.join(root, '/tmp')
+  for (const name of fs.readdirSync(folder).filter(each => /^imago-reply-\d+-\d+$/.test(each))) {
+    const file = path.join(folder, name)
+    let fd: number | undefined
+    try {
+      fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK)
+      if (fs.fstatSync(fd).mtimeMs < Date.now() - JUST_MADE && lockFile(fd)) fs.rmSync(file)
+    } catch {
+      // Another user's, or gone.
+    } finally {
+      if (fd !== undefined) fs.closeSync(fd)
+    }
+  }
+}
+
+function refusal(losses: readonly string[]): LossError {
+  return new LossError(
+    `the program has what an image cannot keep yet:\n${losses.map(loss => `  ${loss}`).join('\n')}`,
+    {
+      hint: '--force makes an image without it',
+    },
+  )
+}
+
+/** Where the plain image goes of which a compressed one is made. */
+export function besides(output: string): string {
+  return path.join(path.dirname(output), `.${path.basename(output)}.plain`)
+}
