@@ -3,8 +3,9 @@
  * whose memory goes ahead in rounds (pre-copy) while it does.
  */
 
+import { encodeHeader } from '../formats/microvm/header.js'
 import type { MicroVmFile } from '../formats/microvm/image-file.js'
-import { encodeHeader, type MicroVmRecord } from '../formats/microvm/record.js'
+import type { MicroVmRecord } from '../formats/microvm/record.js'
 import { isZero } from '../lib/bytes.js'
 import { PeerError } from '../lib/errors.js'
 import { PAGE_SIZE } from '../model/memory.js'

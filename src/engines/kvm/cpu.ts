@@ -13,6 +13,7 @@
 import fs from 'node:fs'
 import koffi from 'koffi'
 import { exceptionsWithErrorCode, MSR, R, REGS_SIZE, SREGS_OFFSET, SREGS_SIZE } from '../../isa/x86-64-kvm.js'
+import { rearrangeXsave, STANDARD_XSAVE, XSAVE_SIZE, type XsaveComponent } from '../../isa/x86-64-xsave.js'
 import { hex } from '../../lib/bytes.js'
 import { HostError, ImagoError } from '../../lib/errors.js'
 import { PAGE_SIZE } from '../../model/memory.js'
@@ -31,7 +32,6 @@ import { hostCall, MAP_SHARED, mapMemory, NR, PROT_READ, PROT_WRITE, viewOf } fr
 import { EXIT, exitNames, KVM, MEM_LOG_DIRTY_PAGES, RUN, SYNC } from './ioctl.js'
 
 const EINTR = 4
-const XSAVE_SIZE = 4096
 /** x87, SSE, AVX, and the three of AVX-512: what a program may use of XSAVE. */
 const XCR0_WANTED = 0xe7n
 
@@ -52,6 +52,8 @@ export class KvmCpu implements VirtualCpu {
   readonly #special: DataView
   readonly #specialBytes: Uint8Array
   readonly #xcr0: bigint
+  /** Where this host's CPU keeps the components of XSAVE. */
+  readonly #xsaveLayout = new Map<number, XsaveComponent>()
   /** True on nested PVM: the stub is entered at CPL 3. */
   #entersAtRing3 = false
   /** rip of the system call that `settle` has not settled yet. */
@@ -101,9 +103,15 @@ export class KvmCpu implements VirtualCpu {
     this.#check(ioctl(this.#kvm, KVM.GET_SUPPORTED_CPUID, koffi.address(cpuid)), 'KVM_GET_SUPPORTED_CPUID')
     this.#check(ioctl(this.#vcpu, KVM.SET_CPUID2, koffi.address(cpuid)), 'KVM_SET_CPUID2')
     let xcr0 = 3n
-    for (let i = 0, at = 8; i < cpuid.readUInt32LE(0); i++, at += 40)
-      if (cpuid.readUInt32LE(at) === 0xd && cpuid.readUInt32LE(at + 4) === 0)
-        xcr0 = BigInt(cpuid.readUInt32LE(at + 12))
+    // struct kvm_cpuid_entry2: function, index, flags, eax, ebx, …
+    for (let i = 0, at = 8; i < cpuid.readUInt32LE(0); i++, at += 40) {
+      if (cpuid.readUInt32LE(at) !== 0xd) continue
+      const component = cpuid.readUInt32LE(at + 4)
+      const eax = cpuid.readUInt32LE(at + 12)
+      if (component === 0) xcr0 = BigInt(eax)
+      else if (STANDARD_XSAVE.has(component))
+        this.#xsaveLayout.set(component, { size: eax, offset: cpuid.readUInt32LE(at + 16) })
+    }
     return (xcr0 & XCR0_WANTED) | 3n
   }
 
@@ -270,7 +278,7 @@ export class KvmCpu implements VirtualCpu {
       registers: this.registers.slice(),
       fsBase: this.fsBase,
       gsBase: this.gsBase,
-      xsave: fitXsave(xsave, this.#xcr0),
+      xsave: fitXsave(rearrangeXsave(xsave, this.#xsaveLayout, STANDARD_XSAVE), this.#xcr0),
       xcr0: this.#xcr0,
     }
   }
@@ -279,7 +287,7 @@ export class KvmCpu implements VirtualCpu {
     this.#inSyscall = false
     this.#setXcr0(state.xcr0 & this.#xcr0)
     const xsave = Buffer.alloc(XSAVE_SIZE)
-    xsave.set(fitXsave(state.xsave.subarray(0, XSAVE_SIZE), this.#xcr0))
+    xsave.set(rearrangeXsave(fitXsave(state.xsave, this.#xcr0), STANDARD_XSAVE, this.#xsaveLayout))
     this.#check(ioctl(this.#vcpu, KVM.SET_XSAVE, koffi.address(xsave)), 'KVM_SET_XSAVE')
     this.registers.set(state.registers)
     specialRegistersInto(this.#specialBytes, this.#memory, state.fsBase, state.gsBase)

@@ -27,7 +27,7 @@ export interface CpuState {
   readonly registers: BigUint64Array
   readonly fsBase: bigint
   readonly gsBase: bigint
-  /** XSAVE area, standard format, at least 576 bytes (Intel SDM 1, 13.4). */
+  /** XSAVE area with the offsets of `STANDARD_XSAVE`, at least 576 bytes. */
   readonly xsave: Uint8Array
   readonly xcr0: bigint
 }

@@ -29,6 +29,10 @@ export interface ProcessState {
   alternateStack: { address: bigint; flags: number; size: bigint }
   /** A sleep that a save cut short: what is left, for restart_syscall(2). */
   sleepLeft: bigint | undefined
+  /** ITIMER_REAL: when it runs out (the host's CLOCK_MONOTONIC, ns) and what it begins again with. */
+  realTimer: { readonly at: bigint; readonly interval: bigint } | undefined
+  /** The mask that a call which waits with another one (sigsuspend, ppoll) has put aside; never set while the guest runs. */
+  maskPutAside: bigint | undefined
   /** The program chooses code by CPU (glibc): its image is bound to hosts with the same features. */
   boundToCpu: boolean
 }
@@ -45,6 +49,8 @@ export function newProcess(name: string): ProcessState {
     actions: new Map(),
     alternateStack: { address: 0n, flags: 2, size: 0n },
     sleepLeft: undefined,
+    realTimer: undefined,
+    maskPutAside: undefined,
     boundToCpu: false,
   }
 }
@@ -62,9 +68,13 @@ export interface HostSide {
   /** Waits until a host descriptor is ready for `events` of poll(2), or the time is over: false.
    * @throws Interrupted when the guest is to stop: the call will be made again. */
   wait(hostFd: number | undefined, events: number, timeoutNs: bigint | undefined): boolean
+  /** poll(2) on `count` of the host's pollfd, answers included; the same otherwise. */
+  poll(set: Buffer, count: number, timeoutNs: bigint | undefined): number
+  /** When the CPU is to be kicked (the host's CLOCK_MONOTONIC, ns); undefined: not at all. */
+  setAlarm(at: bigint | undefined): void
 }
 
-/** A call that waits was asked to stop: rewind it. */
+/** A call that waits is to end, because the guest is to stop or a signal came: `Monitor` decides how. */
 export class Interrupted extends Error {}
 
 /** The guest has ended. */

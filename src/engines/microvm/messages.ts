@@ -1,4 +1,5 @@
 /** What the main thread and the worker of a guest say to each other. */
+import type { MessagePort } from 'node:worker_threads'
 import type { ErrorDetails } from '../../lib/errors.js'
 import type { StopHandle } from './cpu.js'
 import type { FilePolicy } from './restore.js'
@@ -32,6 +33,8 @@ export interface WorkerSetup {
   readonly shared: SharedArrayBuffer
   /** An eventfd: readable while the guest is to stop. */
   readonly wakeFd: number
+  /** Takes the moment (CLOCK_MONOTONIC in ns, or undefined) at which the CPU is to be kicked. */
+  readonly alarms: MessagePort
 }
 
 /** Where guest memory is in this process, for the main thread to read. */

@@ -8,13 +8,25 @@
  *   save(path) ─────── save ──────────► image written, synced, renamed
  */
 import { once } from 'node:events'
-import { Worker } from 'node:worker_threads'
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import { errorNamed, HostError } from '../../lib/errors.js'
 import type { StopHandle } from './cpu.js'
 import { hostCall, NR, viewOf } from './libc.js'
-import type { Ended, EngineName, MemoryHandle, Reply, Report, Request, Start } from './messages.js'
+import type {
+  Ended,
+  EngineName,
+  MemoryHandle,
+  Reply,
+  Report,
+  Request,
+  Start,
+  WorkerSetup,
+} from './messages.js'
+import { STOP_WORD, WANTED } from './stop-word.js'
 
 const KICK_EVERY_MS = 4
+/** setTimeout knows 31 bits. */
+const LONGEST_TIMEOUT = 0x7fff_ffff
 const SIGURG = 23
 const EFD_NONBLOCK = 0o4000
 const EFD_CLOEXEC = 0o2000000
@@ -42,6 +54,7 @@ export class MicroVm {
   readonly #stop: StopHandle
   readonly #dirty: Int32Array
   readonly #pid = process.pid
+  #alarm: NodeJS.Timeout | undefined
   #running: Promise<{ ended: Ended; report: Report }> | undefined
 
   private constructor(
@@ -49,8 +62,11 @@ export class MicroVm {
     worker: Worker,
     shared: Int32Array,
     wakeFd: number,
+    alarms: MessagePort,
     ready: Reply & { kind: 'ready' },
   ) {
+    alarms.on('message', (at: bigint | undefined) => this.#setAlarm(at))
+    alarms.unref()
     this.engine = options.engine
     this.#worker = worker
     this.#shared = shared
@@ -65,12 +81,15 @@ export class MicroVm {
     installKick()
     const buffer = new SharedArrayBuffer(64)
     const wakeFd = hostCall(NR.eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC)
+    const alarms = new MessageChannel()
+    const setup: WorkerSetup = { ...options, shared: buffer, wakeFd, alarms: alarms.port1 }
     const worker = new Worker(new URL('./worker.js', import.meta.url), {
-      workerData: { ...options, shared: buffer, wakeFd },
+      workerData: setup,
+      transferList: [alarms.port1],
     })
     try {
-      const ready = await nextReply(worker)
-      return new MicroVm(options, worker, new Int32Array(buffer), wakeFd, ready as Reply & { kind: 'ready' })
+      const ready = (await nextReply(worker)) as Reply & { kind: 'ready' }
+      return new MicroVm(options, worker, new Int32Array(buffer), wakeFd, alarms.port2, ready)
     } catch (error) {
       hostCall(NR.close, wakeFd)
       throw error
@@ -99,22 +118,45 @@ export class MicroVm {
     const one = Buffer.alloc(8)
     one.writeBigUInt64LE(1n)
     hostCall(NR.write, this.#wakeFd, one, 8)
-    const kick = () => {
+    const stopNow = () => {
       // The worker takes the word back when it begins to run: until it answers, it is set again.
-      Atomics.store(this.#shared, 0, 1)
-      if (this.#stop.engine === 'kvm')
-        viewOf(this.#stop.runAddress, 2)[1] = 1 // kvm_run.immediate_exit
-      else viewOf(this.#stop.flag, 1)[0] = 1
-      hostCall(NR.tgkill, this.#pid, this.#stop.tid, SIGURG)
+      Atomics.store(this.#shared, STOP_WORD, WANTED.stop)
+      this.#kick()
     }
-    kick()
-    const timer = setInterval(kick, KICK_EVERY_MS)
+    stopNow()
+    const timer = setInterval(stopNow, KICK_EVERY_MS)
     try {
       await running
     } finally {
       clearInterval(timer)
       hostCall(NR.read, this.#wakeFd, one, 8)
     }
+  }
+
+  /** Makes the CPU, or a call that waits, look at the shared word. */
+  #kick(): void {
+    if (this.#stop.engine === 'kvm')
+      viewOf(this.#stop.runAddress, 2)[1] = 1 // kvm_run.immediate_exit
+    else viewOf(this.#stop.flag, 1)[0] = 1
+    hostCall(NR.tgkill, this.#pid, this.#stop.tid, SIGURG)
+  }
+
+  /** The guest's timer runs out at `at`: from then on the worker is kicked until it tells of the next one. */
+  #setAlarm(at: bigint | undefined): void {
+    clearTimeout(this.#alarm)
+    if (at === undefined) return
+    const left = Number(at - process.hrtime.bigint()) / 1e6
+    const ring = () => {
+      if (at - process.hrtime.bigint() > 0n) return this.#setAlarm(at)
+      if (this.#running !== undefined) {
+        Atomics.compareExchange(this.#shared, STOP_WORD, WANTED.nothing, WANTED.lookAtTimers)
+        this.#kick()
+      }
+      this.#alarm = setTimeout(ring, KICK_EVERY_MS)
+      this.#alarm.unref()
+    }
+    this.#alarm = setTimeout(ring, Math.min(LONGEST_TIMEOUT, Math.max(0, left)))
+    this.#alarm.unref()
   }
 
   /** Writes an image of a guest that stands still. */
@@ -166,6 +208,7 @@ export class MicroVm {
 
   /** Gives everything back to the host. */
   async release(): Promise<void> {
+    clearTimeout(this.#alarm)
     await this.#ask({ command: 'release' }, 'done')
     hostCall(NR.close, this.#wakeFd)
     await this.#worker.terminate()

@@ -8,9 +8,20 @@ import { type Guest, GuestExit, type HostSide, Interrupted, SaveRequested } from
 import { BadAddress } from './guest-memory.js'
 import { hostCall } from './libc.js'
 import { Protection } from './mappings.js'
-import { deliver, deliverPending, type FaultInfo, handles, signalOfVector } from './signals.js'
+import {
+  deliver,
+  deliverPending,
+  type FaultInfo,
+  handles,
+  nextSignal,
+  restarts,
+  signalOfVector,
+} from './signals.js'
+import { STOP_WORD, WANTED } from './stop-word.js'
 import { systemCalls } from './syscalls/index.js'
+import { RESTART } from './syscalls/process.js'
 import { type Arguments, E } from './syscalls/table.js'
+import { serviceTimers } from './timers.js'
 import { describeArguments, traceLine } from './trace.js'
 
 /** Why the loop ended. The guest stands in canonical state. */
@@ -29,13 +40,20 @@ export interface Counters {
   spuriousFaults: number
 }
 
-/** Index 0 of the shared words: non-zero while the loop is to stop. */
-export const STOP_WORD = 0
-
 /** rip goes back over `syscall` (0f 05). */
 const SYSCALL_LENGTH = 2n
-const RESTART_SYSCALL = 219n
-const CALLS_THAT_RESTART = new Set([35, 219, 230])
+/**
+ * Sleeps of a length go on with what is left, by another number: restart_syscall as in Linux, and one of our own for
+ * clock_nanosleep. The third field is the argument that tells the rest to a program whose handler ends the sleep.
+ */
+const SLEEPS: ReadonlyArray<{ readonly nr: number; readonly restart: number; readonly rest: 1 | 3 }> = [
+  { nr: 35, restart: RESTART.nanosleep, rest: 1 },
+  { nr: 230, restart: RESTART.clockNanosleep, rest: 3 },
+]
+const TIMER_ABSTIME = 1n
+const RESTARTS: ReadonlySet<number> = new Set(Object.values(RESTART))
+/** Those that SA_RESTART makes again after the handler: open, read, write, readv, writev, ioctl, fcntl, flock (signal(7)). */
+const RESTARTED_AFTER_HANDLER = new Set([0, 1, 2, 16, 19, 20, 72, 73, 257])
 
 const ERROR_WRITE = 2
 const ERROR_FETCH = 16
@@ -58,6 +76,7 @@ export class Monitor {
   run(): Outcome {
     const { cpu } = this.#guest
     try {
+      this.#lookAtTimers()
       for (;;) {
         const exit = cpu.run()
         if (exit.kind === 'syscall') this.#systemCall()
@@ -65,10 +84,12 @@ export class Monitor {
           const outcome = this.#fault(exit)
           if (outcome !== undefined) return outcome
         }
-        if (Atomics.load(this.#shared, STOP_WORD) !== 0) {
+        const wanted = this.#wanted
+        if (wanted === WANTED.stop) {
           cpu.settle()
           return { kind: 'stopped' }
         }
+        if (wanted === WANTED.lookAtTimers) this.#lookAtTimers()
       }
     } catch (error) {
       if (error instanceof GuestExit) return { kind: 'exit', code: error.code, signal: error.signal }
@@ -76,6 +97,22 @@ export class Monitor {
       if (error instanceof Interrupted) return { kind: 'stopped' }
       throw error
     }
+  }
+
+  get #wanted(): number {
+    return Atomics.load(this.#shared, STOP_WORD)
+  }
+
+  #lookAtTimers(): void {
+    Atomics.compareExchange(this.#shared, STOP_WORD, WANTED.lookAtTimers, WANTED.nothing)
+    serviceTimers(this.#guest)
+    this.#deliver()
+  }
+
+  #deliver(): void {
+    if (this.#guest.process.pendingSignals === 0n) return
+    this.#guest.cpu.settle()
+    deliverPending(this.#guest)
   }
 
   #systemCall(): void {
@@ -95,28 +132,65 @@ export class Monitor {
     let result: number | bigint
     try {
       result = call.call(guest, a)
-      // A signal to the monitor's thread, not a matter of the guest: make the call again.
-      if (result === -E.EINTR && nr !== 219) throw new Interrupted()
+      // A signal to the monitor's thread: not a matter of the guest, or what it waits for.
+      if (result === -E.EINTR && !RESTARTS.has(nr)) throw new Interrupted()
     } catch (error) {
       if (error instanceof BadAddress) result = -E.EFAULT
-      else {
+      else if (error instanceof Interrupted) {
+        const ended = this.#interrupted(nr, a)
+        if (ended === undefined) return
+        result = ended
+      } else {
         if (error instanceof GuestExit || error instanceof SaveRequested)
           this.#trace?.(traceLine(call, words, undefined))
         guest.cpu.settle()
-        if (error instanceof Interrupted) {
-          registers[R.rip] = registers[R.rip]! - SYSCALL_LENGTH
-          if (CALLS_THAT_RESTART.has(nr)) registers[R.rax] = RESTART_SYSCALL
-          // Nobody asked for a stop: on at once.
-          if (Atomics.load(this.#shared, STOP_WORD) === 0) return
-        }
         throw error
       }
     }
     this.#trace?.(traceLine(call, words, result))
     registers[R.rax] = BigInt.asUintN(64, BigInt(result))
-    if (guest.process.pendingSignals !== 0n) {
-      guest.cpu.settle()
-      deliverPending(guest)
+    this.#deliver()
+  }
+
+  /**
+   * A call that waits was interrupted. Returns −EINTR when a handler of the guest is to run and the call ends with it;
+   * undefined: it will be made again. @throws Interrupted when the guest is to stop
+   */
+  #interrupted(nr: number, a: Arguments): number | undefined {
+    const { cpu, process } = this.#guest
+    const stop = this.#wanted === WANTED.stop
+    const absolute = nr === 230 && (a[1] & TIMER_ABSTIME) !== 0n
+    const sleep = absolute ? undefined : SLEEPS.find(call => call.nr === nr || call.restart === nr)
+    if (!stop) {
+      Atomics.compareExchange(this.#shared, STOP_WORD, WANTED.lookAtTimers, WANTED.nothing)
+      serviceTimers(this.#guest)
+      const signal = nextSignal(this.#guest)
+      if (signal !== undefined && !(RESTARTED_AFTER_HANDLER.has(nr) && restarts(this.#guest, signal))) {
+        if (sleep !== undefined) this.#tellRest(a[sleep.rest])
+        process.sleepLeft = undefined
+        return -E.EINTR
+      }
+    }
+    if (process.maskPutAside !== undefined) process.signalMask = process.maskPutAside
+    process.maskPutAside = undefined
+    cpu.settle()
+    cpu.registers[R.rip] = cpu.registers[R.rip]! - SYSCALL_LENGTH
+    if (sleep !== undefined) cpu.registers[R.rax] = BigInt(sleep.restart)
+    if (absolute) process.sleepLeft = undefined
+    if (stop) throw new Interrupted()
+    this.#deliver()
+    return undefined
+  }
+
+  /** What is left of a sleep that a handler cut short. */
+  #tellRest(address: bigint): void {
+    const left = this.#guest.process.sleepLeft ?? 0n
+    if (address === 0n) return
+    try {
+      this.#guest.memory.setU64(address, left / 1_000_000_000n)
+      this.#guest.memory.setU64(address + 8n, left % 1_000_000_000n)
+    } catch (error) {
+      if (!(error instanceof BadAddress)) throw error
     }
   }
 
@@ -155,24 +229,41 @@ export class Monitor {
   #spuriousInARow = 0
 }
 
-/** What the guest sees of this run. `wakeFd` is an eventfd that the main thread writes when the loop is to stop. */
-export function hostSide(shared: Int32Array, wakeFd: number): HostSide {
+/**
+ * What the guest sees of this run. `wakeFd` is an eventfd that the main thread writes when the loop is to stop; `setAlarm`
+ * tells the main thread when to kick the CPU.
+ */
+export function hostSide(shared: Int32Array, wakeFd: number, setAlarm: HostSide['setAlarm']): HostSide {
+  const poll: HostSide['poll'] = (set, count, timeoutNs) => {
+    const whole = Buffer.alloc((count + 1) * 8)
+    whole.set(set.subarray(0, count * 8))
+    whole.writeInt32LE(wakeFd, count * 8)
+    whole.writeInt16LE(1, count * 8 + 4)
+    const time = Buffer.alloc(16)
+    if (timeoutNs !== undefined) {
+      time.writeBigInt64LE(timeoutNs / 1_000_000_000n, 0)
+      time.writeBigInt64LE(timeoutNs % 1_000_000_000n, 8)
+    }
+    if (Atomics.load(shared, STOP_WORD) !== WANTED.nothing) throw new Interrupted()
+    const result = hostCall(271, whole, count + 1, timeoutNs === undefined ? 0 : time, 0, 8) // ppoll
+    if (
+      result < 0 ||
+      whole.readInt16LE(count * 8 + 6) !== 0 ||
+      Atomics.load(shared, STOP_WORD) !== WANTED.nothing
+    )
+      throw new Interrupted()
+    set.set(whole.subarray(0, count * 8))
+    return result
+  }
   return {
+    poll,
+    setAlarm,
     wait(hostFd, events, timeoutNs) {
-      const set = Buffer.alloc(16)
-      set.writeInt32LE(wakeFd, 0)
-      set.writeInt16LE(1, 4)
-      set.writeInt32LE(hostFd ?? -1, 8)
-      set.writeInt16LE(events, 12)
-      const time = Buffer.alloc(16)
-      if (timeoutNs !== undefined) {
-        time.writeBigInt64LE(timeoutNs / 1_000_000_000n, 0)
-        time.writeBigInt64LE(timeoutNs % 1_000_000_000n, 8)
-      }
-      const result = hostCall(271, set, 2, timeoutNs === undefined ? 0 : time, 0, 8) // ppoll
-      if (result < 0 || set.readInt16LE(6) !== 0 || Atomics.load(shared, STOP_WORD) !== 0)
-        throw new Interrupted()
-      return set.readInt16LE(14) !== 0
+      const set = Buffer.alloc(8)
+      set.writeInt32LE(hostFd ?? -1, 0)
+      set.writeInt16LE(events, 4)
+      poll(set, 1, timeoutNs)
+      return set.readInt16LE(6) !== 0
     },
   }
 }

@@ -12,6 +12,7 @@ import { GuestMemory } from './guest-memory.js'
 import { LARGEST_MEMORY, layoutFor, SMALLEST_MEMORY } from './layout.js'
 import { hostCall, NR } from './libc.js'
 import { O, type OpenFile, OpenFiles } from './open-files.js'
+import { setRealTimer } from './timers.js'
 
 const SEEK_SET = 0
 export const USER_END = 1n << 47n
@@ -90,7 +91,10 @@ export function restoreState(
     boundToCpu: record.cpu.features !== '',
   })
   for (const { signal, ...action } of record.signals) process.actions.set(signal, action)
-  return { memory, cpu, files, process, host }
+  const guest = { memory, cpu, files, process, host }
+  const { realTimer } = record
+  if (realTimer !== undefined) setRealTimer(guest, realTimer.left, realTimer.interval)
+  return guest
 }
 
 /** The image must have the layout that this monitor makes, for its page tables and stubs are in it. */

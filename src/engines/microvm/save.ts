@@ -2,10 +2,10 @@
 import crypto from 'node:crypto'
 import fs from 'node:fs'
 import { crc32 } from 'node:zlib'
+import { encodeHeader } from '../../formats/microvm/header.js'
 import {
   type CpuRecord,
   type ExtentRecord,
-  encodeHeader,
   type FileRecord,
   fileKinds,
   type MicroVmRecord,
@@ -21,6 +21,7 @@ import type { Guest } from './guest.js'
 import { AREA, CONTROL } from './layout.js'
 import { hostCall, NR } from './libc.js'
 import { type OpenFile, OpenFiles } from './open-files.js'
+import { realTimerLeft } from './timers.js'
 
 const SEEK_CUR = 1
 const LONGEST_EXTENT = 4 << 20
@@ -121,6 +122,7 @@ export function describeGuest(
       closeOnExec: closeOnExec ? 1 : 0,
     })),
     extents: [],
+    realTimer: process.realTimer === undefined ? undefined : realTimerLeft(guest),
     unknown: [],
   }
   return { record, contents }

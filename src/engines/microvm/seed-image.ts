@@ -244,6 +244,7 @@ function refuseWhatIsLost(guest: Guest, state: CpuState): void {
   const view = new DataView(state.xsave.buffer, state.xsave.byteOffset, state.xsave.length)
   if ((view.getBigUint64(512, true) & ~3n) !== 0n && !isZero(state.xsave.subarray(XSAVE_EXTENDED)))
     refuse('AVX registers in use')
+  if (process.realTimer !== undefined) refuse('a running timer')
   if (process.actions.size > 0 || process.pendingSignals !== 0n || process.signalMask !== 0n)
     refuse('handlers, masks or pending ones of signals')
   if (files.workingDirectory !== '/') refuse(`another current folder, ${files.workingDirectory}`)

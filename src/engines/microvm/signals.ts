@@ -6,6 +6,8 @@
  *             cs/gs/fs/ss err trapno oldmask cr2 fpstate reserved), signal mask 8
  */
 import { R } from '../../isa/x86-64-kvm.js'
+import { XSAVE_SIZE } from '../../isa/x86-64-xsave.js'
+import { fitXsave, initialXsave } from './cpu.js'
 import { type Guest, GuestExit } from './guest.js'
 import { BadAddress } from './guest-memory.js'
 
@@ -13,6 +15,7 @@ const SA = {
   SIGINFO: 4n,
   RESTORER: 0x04000000n,
   ONSTACK: 0x08000000n,
+  RESTART: 0x10000000n,
   NODEFER: 0x40000000n,
   RESETHAND: 0x80000000n,
 }
@@ -21,10 +24,19 @@ const SIG_IGN = 1n
 const SS_DISABLE = 2
 /** CHLD, CONT, URG, WINCH do nothing when nobody handles them; the stops are not offered. */
 const IGNORED_BY_DEFAULT = new Set([17, 18, 23, 28, 19, 20, 21, 22])
+/** SIGKILL and SIGSTOP are never blocked. */
+export const UNBLOCKABLE = (1n << 8n) | (1n << 18n)
 const SIGSEGV = 11
+const GENERAL_PROTECTION = 13
+const USER_END = 1n << 47n
 const CONTEXT = 40
 const UCONTEXT_SIZE = 304
 const SIGINFO_SIZE = 128
+const LEGACY_SIZE = 512
+/** With the header of XSAVE. */
+const XSAVE_LEAST = 576
+/** x87, SSE, AVX and AVX-512. */
+const USER_COMPONENTS = 0xe7n
 const MAGIC1 = 0x46505853
 const MAGIC2 = 0x46505845
 /** The order of the registers in struct sigcontext. */
@@ -60,18 +72,31 @@ export function handles(guest: Guest, signal: number): boolean {
   return handler > SIG_IGN && (guest.process.signalMask & (1n << BigInt(signal - 1))) === 0n
 }
 
+/** The first signal that is pending, not blocked and not ignored; ignored ones are dropped. */
+export function nextSignal({ process }: Guest): number | undefined {
+  for (;;) {
+    const ready = process.pendingSignals & ~process.signalMask
+    if (ready === 0n) return undefined
+    let signal = 1
+    while (((ready >> BigInt(signal - 1)) & 1n) === 0n) signal++
+    const handler = process.actions.get(signal)?.handler ?? SIG_DFL
+    if (handler !== SIG_IGN && (handler !== SIG_DFL || !IGNORED_BY_DEFAULT.has(signal))) return signal
+    process.pendingSignals &= ~(1n << BigInt(signal - 1))
+  }
+}
+
+/** True when a call that the signal's handler interrupts is made again. */
+export function restarts(guest: Guest, signal: number): boolean {
+  return ((guest.process.actions.get(signal)?.flags ?? 0n) & SA.RESTART) !== 0n
+}
+
 /** Delivers what is pending and not blocked. The CPU must stand between two instructions of the program. @throws GuestExit */
 export function deliverPending(guest: Guest): void {
   const { process } = guest
-  for (;;) {
-    const ready = process.pendingSignals & ~process.signalMask
-    if (ready === 0n) return
-    let signal = 1
-    while (((ready >> BigInt(signal - 1)) & 1n) === 0n) signal++
+  for (let signal = nextSignal(guest); signal !== undefined; signal = nextSignal(guest)) {
     process.pendingSignals &= ~(1n << BigInt(signal - 1))
-    const handler = process.actions.get(signal)?.handler ?? SIG_DFL
-    if (handler === SIG_IGN || (handler === SIG_DFL && IGNORED_BY_DEFAULT.has(signal))) continue
-    if (handler === SIG_DFL) throw new GuestExit(128 + signal, signal)
+    if ((process.actions.get(signal)?.handler ?? SIG_DFL) === SIG_DFL)
+      throw new GuestExit(128 + signal, signal)
     deliver(guest, signal)
   }
 }
@@ -114,10 +139,13 @@ export function deliver(guest: Guest, signal: number, fault?: FaultInfo): void {
   u64(context + 144n, 0x002b_0000_0000_0033n) // ss, fs, gs, cs as Linux's own
   u64(context + 152n, BigInt(fault?.errorCode ?? 0))
   u64(context + 160n, BigInt(fault?.vector ?? 0))
-  u64(context + 168n, process.signalMask)
+  // The handler's mask is that of the wait; what it returns to is the one before.
+  const maskBefore = process.maskPutAside ?? process.signalMask
+  process.maskPutAside = undefined
+  u64(context + 168n, maskBefore)
   u64(context + 176n, fault?.address ?? 0n)
   u64(context + 184n, fpstate)
-  u64(ucontext + 296n, process.signalMask)
+  u64(ucontext + 296n, maskBefore)
   const fp = Number(fpstate)
   bytes.set(state.xsave.subarray(0, extended), fp)
   view.setUint32(fp + 464, MAGIC1, true)
@@ -162,20 +190,36 @@ export function returnFromHandler(guest: Guest): bigint {
   const context = at + CONTEXT
   for (const [i, register] of ORDER.entries()) registers[register] = view.getBigUint64(context + i * 8, true)
   registers[R.rflags] = (registers[R.rflags]! & USER_FLAGS) | 2n
-  process.signalMask = view.getBigUint64(at + 296, true) & ~((1n << 8n) | (1n << 18n))
+  process.signalMask = view.getBigUint64(at + 296, true) & ~UNBLOCKABLE
   const state = cpu.readState()
-  const xsave = state.xsave.slice()
   const fpstate = view.getBigUint64(context + 184, true)
-  if (fpstate !== 0n) {
-    const extended = xsaveSize(state.xcr0)
-    const fp = memory.readable(fpstate, extended)
-    xsave.set(memory.bytes.subarray(fp, fp + extended))
-    // What the program may have put there must not be refused by the CPU.
-    const header = new DataView(xsave.buffer, xsave.byteOffset)
-    header.setUint32(24, header.getUint32(24, true) & 0xffff, true)
-    header.setBigUint64(512, (header.getBigUint64(512, true) & state.xcr0) | 3n, true)
-    xsave.fill(0, 520, 576)
-  }
+  const xsave = fpstate === 0n ? state.xsave : fitXsave(xsaveOfFrame(guest, fpstate), state.xcr0)
+  const rip = registers[R.rip]!
+  // No CPU takes such an address: Linux kills with SIGSEGV there, too.
+  if (rip >= USER_END) registers[R.rip] = 0n
   cpu.writeState({ ...state, registers, xsave })
-  return registers[R.rax]!
+  if (rip < USER_END) return registers[R.rax]!
+  if (!handles(guest, SIGSEGV)) throw new GuestExit(128 + SIGSEGV, SIGSEGV)
+  deliver(guest, SIGSEGV, { vector: GENERAL_PROTECTION, errorCode: 0, address: 0n })
+  return 0n
+}
+
+/**
+ * The XSAVE area of a frame. The frame itself says how long it is: it may have been built by another CPU.
+ * What a program may have put there must not be refused by the CPU.
+ */
+function xsaveOfFrame(guest: Guest, address: bigint): Uint8Array {
+  const { memory } = guest
+  const legacy = memory.readable(address, LEGACY_SIZE)
+  const size = memory.view.getUint32(legacy + 480, true)
+  const extended =
+    memory.view.getUint32(legacy + 464, true) === MAGIC1 && size >= XSAVE_LEAST && size <= XSAVE_SIZE
+  const at = memory.readable(address, extended ? size : LEGACY_SIZE)
+  const xsave = initialXsave()
+  xsave.set(memory.bytes.subarray(at, at + (extended ? size : LEGACY_SIZE)))
+  const header = new DataView(xsave.buffer, xsave.byteOffset)
+  header.setUint32(24, header.getUint32(24, true) & 0xffff, true)
+  header.setBigUint64(512, (header.getBigUint64(512, true) & USER_COMPONENTS) | 3n, true)
+  xsave.fill(0, 520, 576)
+  return xsave
 }

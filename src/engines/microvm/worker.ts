@@ -3,7 +3,7 @@
  * stopped through the shared word, the eventfd and the CPU's stop handle.
  */
 import { parentPort, workerData } from 'node:worker_threads'
-import { encodeHeader } from '../../formats/microvm/record.js'
+import { encodeHeader } from '../../formats/microvm/header.js'
 import { exceptionNames } from '../../isa/x86-64-kvm.js'
 import { ImagoError } from '../../lib/errors.js'
 import { PAGE_SIZE } from '../../model/memory.js'
@@ -14,21 +14,28 @@ import { GuestMemory } from './guest-memory.js'
 import { hostCall, NR } from './libc.js'
 import { loadProgram } from './load-program.js'
 import type { Ended, Reply, Request, WorkerSetup } from './messages.js'
-import { faultReport, hostSide, Monitor, type Outcome, STOP_WORD } from './monitor.js'
+import { faultReport, hostSide, Monitor, type Outcome } from './monitor.js'
 import { OpenFiles } from './open-files.js'
 import { restoreGuest } from './restore.js'
 import { describeGuest, saveGuest } from './save.js'
 import { isSeedImage, restoreSeedGuest, saveSeedGuest } from './seed-image.js'
 import { SEED_ROOM } from './seed-layout.js'
+import { STOP_WORD } from './stop-word.js'
 
 const setup = workerData as WorkerSetup
 const shared = new Int32Array(setup.shared)
 const port = parentPort!
 const reply = (message: Reply) => port.postMessage(message)
 
+let toldAlarm: bigint | undefined
+function tellAlarm(at: bigint | undefined): void {
+  if (at !== toldAlarm) setup.alarms.postMessage(at)
+  toldAlarm = at
+}
+
 async function makeGuest(): Promise<Guest> {
   const makeCpu = await engineNamed(setup.engine).load()
-  const host = hostSide(shared, setup.wakeFd)
+  const host = hostSide(shared, setup.wakeFd, tellAlarm)
   const { start } = setup
   if (start.kind === 'image') {
     const restore = isSeedImage(start.path) ? restoreSeedGuest : restoreGuest
@@ -111,7 +118,10 @@ try {
     } catch (error) {
       reply(failure(error))
     }
-    if (request.command === 'release') port.close()
+    if (request.command === 'release') {
+      port.close()
+      setup.alarms.close()
+    }
   })
   const { base, layout, memorySize } = guest.memory
   const dirty = new Int32Array(new SharedArrayBuffer(4 + Math.ceil(layout.totalSize / PAGE_SIZE / 32) * 4))

@@ -1,6 +1,6 @@
 /** The entry of the format `microvm` in the table of formats. */
 import type { MachineFormat } from '../format.js'
-import { MAGIC } from './record.js'
+import { MAGIC } from './header.js'
 
 export const microvm: MachineFormat = {
   name: 'microvm',

@@ -3,7 +3,8 @@ import crypto from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { FileSource } from '../../lib/byte-source.js'
 import { UnreadableError } from '../../lib/errors.js'
-import { DIGEST, DIGEST_AT, decodeHeader, headerLength, type MicroVmRecord } from './record.js'
+import { DIGEST, DIGEST_AT, decodeHeader, headerLength } from './header.js'
+import type { MicroVmRecord } from './record.js'
 
 export interface MicroVmFile {
   readonly source: FileSource

@@ -78,6 +78,25 @@ test('signal handlers, masks and faults behave as on Linux, on both engines', ({
   }
 })
 
+test('timers, and calls that wait, behave as on Linux, also when saved and restored at random moments', ({
+  skip,
+}) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const program = guest('waiting')
+  const expected = native(program, [])
+  expect(expected).toContain('sigsuspend: interrupted, 1\n')
+  for (const engine of ['kvm', 'unicorn'])
+    expect(imago(['vm', 'run', '-q', '--engine', engine, program])).toMatchObject({
+      stdout: expected,
+      code: 128 + 11,
+    })
+  const chain = { program, args: [], engines: 'kvm,unicorn', longest: 60 }
+  const { stdout, moved } = chained(chain, moments(), 7)
+  expect(stdout).toBe(expected)
+  expect(moved).toBeGreaterThan(2)
+})
+
 test('busybox applets (glibc) compute the same when saved and restored at random moments', ({ skip }) => {
   const missing = missingForGuests()
   skip(missing !== undefined, missing)

@@ -3,8 +3,9 @@ import fs from 'node:fs'
 import path from 'node:path'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
+import { decodeHeader, encodeHeader } from '../../../src/formats/microvm/header.js'
 import { openMicroVmFile, verifyMicroVmFile } from '../../../src/formats/microvm/image-file.js'
-import { decodeHeader, encodeHeader, type MicroVmRecord } from '../../../src/formats/microvm/record.js'
+import type { MicroVmRecord } from '../../../src/formats/microvm/record.js'
 import {
   decodeScratch,
   encodeScratch,
@@ -62,6 +63,7 @@ const record: fc.Arbitrary<MicroVmRecord> = fc
       { maxLength: 6 },
     ),
     sleepLeft: fc.bigInt({ min: -1n, max: 1n << 62n }),
+    realTimer: fc.option(fc.record({ left: u64, interval: u64 }), { nil: undefined }),
     unknown: fc.array(
       fc.record({ kind: fc.integer({ min: 100, max: 1e6 }), bytes: fc.uint8Array({ maxLength: 50 }) }),
       { maxLength: 1 },
@@ -113,6 +115,7 @@ const record: fc.Arbitrary<MicroVmRecord> = fc
       })),
       descriptors: given.files.map((_, i) => ({ fd: i + 3, file: i, closeOnExec: i % 2 })),
       extents: starts.map(address => ({ address, length: 4096n, crc: 7 })),
+      ...(given.realTimer === undefined ? {} : { realTimer: given.realTimer }),
       unknown: given.unknown,
     } satisfies MicroVmRecord
   })

@@ -220,48 +220,11 @@ function pipe(guest: Guest, address: bigint, flags: number): number {
   return 0
 }
 
-/** struct pollfd: fd i32, events i16, revents i16. */
-function poll(guest: Guest, address: bigint, count: number, timeoutNs: bigint | undefined): number {
-  if (count < 0 || count > 1024) return -E.EINVAL
-  const at = guest.memory.writable(address, count * 8)
-  const { view } = guest.memory
-  const files = Array.from({ length: count }, (_, i) => guest.files.get(view.getInt32(at + i * 8, true)))
-  const look = (): number => {
-    const set = Buffer.alloc(count * 8)
-    for (const [i, file] of files.entries()) {
-      set.writeInt32LE(file?.hostFd ?? -1, i * 8)
-      set.writeInt16LE(view.getInt16(at + i * 8 + 4, true), i * 8 + 4)
-    }
-    hostCall(NR.poll, set, count, 0)
-    let ready = 0
-    for (const [i, file] of files.entries()) {
-      const wanted = view.getInt32(at + i * 8, true)
-      const found = file === undefined && wanted >= 0 ? 0x20 /* POLLNVAL */ : set.readInt16LE(i * 8 + 6)
-      view.setInt16(at + i * 8 + 6, found, true)
-      if (found !== 0) ready++
-    }
-    return ready
-  }
-  const ready = look()
-  if (ready > 0 || timeoutNs === 0n) return ready
-  const first = files.find(file => file !== undefined && waits(file))
-  guest.host.wait(first?.hostFd, POLLIN, timeoutNs)
-  return look()
-}
-
-function pollTimeout(guest: Guest, address: bigint): bigint | undefined {
-  if (address === 0n) return undefined
-  return guest.memory.u64(address) * 1_000_000_000n + guest.memory.u64(address + 8n)
-}
-
 export const fileCalls: readonly SystemCall[] = [
   row(0, 'read', 'nan', transfer(NR.read, true, false)),
   row(1, 'write', 'nan', transfer(NR.write, false, false)),
   row(3, 'close', 'n', (guest, a) => guest.files.close(int(a[0]))),
   row(5, 'fstat', 'na', fillsStructure(NR.fstat, 144)),
-  row(7, 'poll', 'ann', (guest, a) =>
-    poll(guest, a[0], size(a[1]), int(a[2]) < 0 ? undefined : BigInt(int(a[2])) * 1_000_000n),
-  ),
   row(8, 'lseek', 'nnn', onDescriptor(NR.lseek)),
   row(16, 'ioctl', 'naa', ioctl),
   row(17, 'pread64', 'nann', transfer(NR.pread64, true, true)),
@@ -286,7 +249,6 @@ export const fileCalls: readonly SystemCall[] = [
     return place === undefined ? -E.EFAULT : hostCall(217, file.hostFd, place[0], place[1])
   }),
   row(221, 'fadvise64', 'nnnn', () => 0),
-  row(271, 'ppoll', 'anaa', (guest, a) => poll(guest, a[0], size(a[1]), pollTimeout(guest, a[2]))),
   row(285, 'fallocate', 'nnnn', onDescriptor(285, true)),
   row(292, 'dup3', 'nnn', (guest, a) =>
     a[0] === a[1] ? -E.EINVAL : duplicate(guest, int(a[0]), int(a[1]), (int(a[2]) & O.CLOEXEC) !== 0),

@@ -5,7 +5,11 @@ import { nameCalls } from './names.js'
 import { processCalls } from './process.js'
 import { signalCalls } from './signals.js'
 import type { SystemCall } from './table.js'
+import { waitingCalls } from './waiting.js'
 
 export const systemCalls: ReadonlyMap<number, SystemCall> = new Map(
-  [...fileCalls, ...nameCalls, ...memoryCalls, ...processCalls, ...signalCalls].map(call => [call.nr, call]),
+  [...fileCalls, ...nameCalls, ...memoryCalls, ...processCalls, ...signalCalls, ...waitingCalls].map(call => [
+    call.nr,
+    call,
+  ]),
 )

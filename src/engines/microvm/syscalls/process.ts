@@ -3,6 +3,7 @@ import crypto from 'node:crypto'
 import { type Guest, GuestExit, SaveRequested } from '../guest.js'
 import { hostCall } from '../libc.js'
 import { Protection } from '../mappings.js'
+import { CLOCK_MONOTONIC, clockNow } from '../timers.js'
 import { span } from './files.js'
 import { type Arguments, E, int, row, type SystemCall, size } from './table.js'
 
@@ -57,21 +58,15 @@ function timespec(guest: Guest, address: bigint): bigint | undefined {
   return seconds * 1_000_000_000n + nanoseconds
 }
 
-function now(clock: number): bigint {
-  const time = Buffer.alloc(16)
-  hostCall(228, clock, time)
-  return time.readBigUInt64LE(0) * 1_000_000_000n + time.readBigUInt64LE(8)
-}
-
 function sleep(guest: Guest, nanoseconds: bigint): number {
   const { process } = guest
-  const end = now(1) + nanoseconds
+  const end = clockNow(CLOCK_MONOTONIC) + nanoseconds
   // Noted before the wait: a stop in the middle leaves it in the image, and restart_syscall takes it up.
   process.sleepLeft = nanoseconds
   try {
     guest.host.wait(undefined, 0, nanoseconds)
   } catch (error) {
-    const left = end - now(1)
+    const left = end - clockNow(CLOCK_MONOTONIC)
     process.sleepLeft = left > 0n ? left : 0n
     throw error
   }
@@ -79,11 +74,17 @@ function sleep(guest: Guest, nanoseconds: bigint): number {
   return 0
 }
 
+/** Numbers by which a sleep that was cut short goes on: restart_syscall, and one that Linux does not have. */
+export const RESTART = { nanosleep: 219, clockNanosleep: 0x6000 } as const
+
+const sleepOn = (guest: Guest): number =>
+  guest.process.sleepLeft === undefined ? -E.EINTR : sleep(guest, guest.process.sleepLeft)
+
 function nanosleep(guest: Guest, address: bigint, clock: number, absolute: boolean): number {
   const time = timespec(guest, address)
   if (time === undefined) return -E.EINVAL
   if (!absolute) return sleep(guest, time)
-  const left = time - now(clock)
+  const left = time - clockNow(clock)
   return left > 0n ? sleep(guest, left) : 0
 }
 
@@ -97,7 +98,8 @@ function futex(guest: Guest, a: Arguments): number {
     case FUTEX.WAIT_BITSET: {
       if (guest.memory.view.getUint32(at, true) !== Number(BigInt.asUintN(32, a[2]))) return -E.EAGAIN
       const timeout = a[3] === 0n ? undefined : timespec(guest, a[3])
-      const left = command === FUTEX.WAIT_BITSET && timeout !== undefined ? timeout - now(1) : timeout
+      const left =
+        command === FUTEX.WAIT_BITSET && timeout !== undefined ? timeout - clockNow(CLOCK_MONOTONIC) : timeout
       guest.host.wait(undefined, 0, left !== undefined && left < 0n ? 0n : left)
       return -E.ETIMEDOUT
     }
@@ -142,7 +144,7 @@ function sysinfo(guest: Guest, a: Arguments): number {
   const at = guest.memory.writable(a[0], 112)
   const { view, bytes, memorySize } = guest.memory
   bytes.fill(0, at, at + 112)
-  view.setBigUint64(at, now(1) / 1_000_000_000n, true)
+  view.setBigUint64(at, clockNow(CLOCK_MONOTONIC) / 1_000_000_000n, true)
   view.setBigUint64(at + 32, BigInt(memorySize), true) // totalram
   view.setBigUint64(at + 40, BigInt(memorySize), true) // freeram
   view.setUint16(at + 80, 1, true) // procs
@@ -184,7 +186,7 @@ export const processCalls: readonly SystemCall[] = [
   row(162, 'sync', '', constant(0)),
   row(186, 'gettid', '', constant(GUEST_PID)),
   row(201, 'time', 'a', (guest, a) => {
-    const seconds = now(CLOCK_REALTIME) / 1_000_000_000n
+    const seconds = clockNow(CLOCK_REALTIME) / 1_000_000_000n
     if (a[0] !== 0n) guest.memory.setU64(a[0], seconds)
     return seconds
   }),
@@ -198,9 +200,8 @@ export const processCalls: readonly SystemCall[] = [
     guest.process.clearTid = a[0]
     return GUEST_PID
   }),
-  row(219, 'restart_syscall', '', guest =>
-    guest.process.sleepLeft === undefined ? -E.EINTR : sleep(guest, guest.process.sleepLeft),
-  ),
+  row(RESTART.nanosleep, 'restart_syscall', '', sleepOn),
+  row(RESTART.clockNanosleep, 'restart_syscall', '', sleepOn),
   row(228, 'clock_gettime', 'na', fills(228, 1, 16)),
   row(229, 'clock_getres', 'na', fills(229, 1, 16, true)),
   row(230, 'clock_nanosleep', 'nnaa', (guest, a) =>

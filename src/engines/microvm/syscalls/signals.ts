@@ -1,12 +1,10 @@
 /** System calls about signals: actions, masks, raising one at oneself, and the return from a handler. */
 import type { Guest } from '../guest.js'
-import { returnFromHandler } from '../signals.js'
+import { returnFromHandler, UNBLOCKABLE } from '../signals.js'
 import { type Arguments, E, int, row, type SystemCall } from './table.js'
 
 const SIGKILL = 9
 const SIGSTOP = 19
-/** Never blocked. */
-const UNBLOCKABLE = (1n << BigInt(SIGKILL - 1)) | (1n << BigInt(SIGSTOP - 1))
 const HOW = { BLOCK: 0, UNBLOCK: 1, SETMASK: 2 } as const
 
 /** struct kernel_sigaction: handler, flags, restorer, mask: u64 each. */
