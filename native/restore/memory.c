@@ -186,10 +186,35 @@ static void map_one(const struct note_mapping *mapping) {
   if (mapping->advice != 0 || mapping->flags & MAPPING_FLAG_LOCKED) advise(mapping);
 }
 
+/*
+ * Range by range, as the kernel names them: between those there may be what belongs to an emulator. The vDSO is kept where it cannot be
+ * mapped anew.
+ */
+static void leave_addresses(void) {
+  static struct { uint64_t start, end; } ranges[256];
+  int count;
+  do {
+    LINES(lines, 4096);
+    count = 0;
+    if (!open_lines(&lines, AT_FDCWD, "/proc/self/maps")) die(EXIT_HOST, "cannot read /proc/self/maps", 0, lines.fd);
+    for (char *line; (line = next_line(&lines)) != 0;) {
+      const char *at = line;
+      const uint64_t start = take_number(&at, 16);
+      at++;
+      const uint64_t end = take_number(&at, 16);
+      if (count == sizeof ranges / sizeof *ranges || start >= ARCH_ADDRESS_END || (start >= RESTORER_START && end <= RESTORER_END)) continue;
+      ranges[count].start = start, ranges[count++].end = end;
+    }
+    for (int i = 0; i < count; i++) {
+      const long result = call(munmap, ranges[i].start, ranges[i].end - ranges[i].start);
+      if (failed(result)) die_at(EXIT_HOST, "cannot leave the addresses free", ranges[i].start, result);
+    }
+  } while (count == sizeof ranges / sizeof *ranges);
+}
+
 void restore_memory(void) {
-  long result = call(munmap, 0, RESTORER_START);
-  if (!failed(result)) result = call(munmap, RESTORER_END, ARCH_ADDRESS_END - RESTORER_END);
-  if (failed(result)) die(EXIT_HOST, "cannot leave the addresses free", 0, result);
+  park_vdso();
+  leave_addresses();
   map_vdso_first();
   for (uint32_t i = 0; i < record_count(NOTE_TYPE_MAPPING); i++) {
     struct note_mapping mapping;

@@ -2,6 +2,7 @@
  * myrestart: becomes the process that an image holds. Static, without a C library, at an address where programs have nothing.
  *
  *   0x6a0000000000  this program: text, data, stack in .bss
+ *   0x6a0008000000  the vDSO for a while, where the kernel cannot map it anew
  *   0x6a0010000000  the arena: the image's notes and tables made of them
  *   0x6b0000000000  end of what the restored process unmaps when it runs
  *
@@ -18,6 +19,7 @@
 
 #define RESTORER_START 0x6a0000000000ul
 #define RESTORER_END 0x6b0000000000ul
+#define VDSO_PARK 0x6a0008000000ul
 #define ARENA_START 0x6a0010000000ul
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNREADABLE = 3, EXIT_LOSS = 4, EXIT_HOST = 5 };
@@ -84,6 +86,7 @@ void anonymise_self(void);
 void restore_memory(void);
 void restore_layout(void);
 void examine_vdso(void);
+void park_vdso(void);
 void map_vdso_first(void);
 void map_vdso_last(void);
 /* process.c */

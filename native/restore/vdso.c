@@ -43,10 +43,44 @@ void examine_vdso(void) {
   same = same_bytes(code, (const void *)own_start, size);
 }
 
-/* When nothing else is mapped: the kernel takes the address it is told. */
+/* Where the kernel cannot be asked for another vDSO, our own is moved: out of the way, and later to its place, part by part. */
+static struct { uint64_t start, size; } parts[8];
+static unsigned part_count;
+
+void park_vdso(void) {
+  LINES(lines, 4096);
+  if (ARCH_MAPS_VDSO || own_start == 0 || !open_lines(&lines, AT_FDCWD, "/proc/self/maps")) return;
+  for (char *line; (line = next_line(&lines)) != 0;) {
+    const char *at = line;
+    if (find_text(line, "[vvar") == 0 && find_text(line, "[vdso]") == 0) continue;
+    parts[part_count].start = take_number(&at, 16);
+    at++;
+    parts[part_count].size = take_number(&at, 16) - parts[part_count].start;
+    part_count++;
+  }
+  const uint64_t first = parts[0].start;
+  for (unsigned i = 0; i < part_count; i++) {
+    const uint64_t at = VDSO_PARK + (parts[i].start - first);
+    call(mremap, parts[i].start, parts[i].size, parts[i].size, 3 /* MREMAP_MAYMOVE | MREMAP_FIXED */, at);
+    parts[i].start = at;
+  }
+}
+
+/* At `address`, or where there is room. */
+static long place_vdso(uint64_t address) {
+  if (ARCH_MAPS_VDSO || part_count == 0) return arch_map_vdso(address);
+  const uint64_t size = parts[part_count - 1].start + parts[part_count - 1].size - VDSO_PARK;
+  if (address == 0) address = call(mmap, 0, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  long result = address;
+  for (unsigned i = 0; i < part_count && !failed(result); i++)
+    result = call(mremap, parts[i].start, parts[i].size, parts[i].size, 3, address + (parts[i].start - VDSO_PARK));
+  return result;
+}
+
+/* When nothing else is mapped: it gets the address that it is told. */
 void map_vdso_first(void) {
   if (!same) return;
-  const long result = arch_map_vdso(image.process.vvar_start);
+  const long result = place_vdso(image.process.vvar_start != 0 ? image.process.vvar_start : image.process.vdso_start);
   find_own();
   if (failed(result) || own_start != image.process.vdso_start) die_at(EXIT_HOST, "cannot map the vDSO at its old address", image.process.vdso_start, result);
 }
@@ -91,7 +125,7 @@ static bool find_symbols(uint64_t base, uint64_t size, struct symbols *symbols) 
 void map_vdso_last(void) {
   struct note_mapping old;
   if (same || !find_content(&old)) return;
-  const long result = arch_map_vdso(0);
+  const long result = place_vdso(0);
   find_own();
   if (failed(result) || own_start == 0) die(EXIT_HOST, "cannot map the vDSO", 0, result);
   const uint64_t size = old.end - old.start;

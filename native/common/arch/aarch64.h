@@ -18,6 +18,7 @@
 #include <asm/sigcontext.h>
 #include <asm/ucontext.h>
 #include <asm/unistd.h>
+#include <linux/sched.h>
 #include <stdint.h>
 
 #define ARCH_MACHINE 183 /* EM_AARCH64 */
@@ -26,6 +27,7 @@
 #define ARCH_ADDRESS_END 0x1000000000000ul
 #define ARCH_ACTION_FLAGS 0x04000000ul /* SA_RESTORER: honoured, though the vDSO has a trampoline */
 #define ARCH_HAS_TLS2 0
+#define ARCH_MAPS_VDSO 0 /* whether arch_map_vdso can */
 #define ARCH_MUSL_TID (-200 + 32) /* musl 1.2 keeps the tid there, from the thread pointer: struct pthread ends at it */
 
 static inline long system_call(long number, long a, long b, long c, long d, long e, long f) {
@@ -55,7 +57,7 @@ static inline void arch_set_tls(uint64_t tls, uint64_t tls2) {
   __asm__ volatile("msr tpidr_el0, %0" : : "r"(tls) : "memory");
 }
 
-/** There is no call for it on aarch64: -ENOSYS. */
+/** There is no call for it on aarch64: -ENOSYS. The restorer keeps the vDSO it was started with. */
 static inline long arch_map_vdso(uint64_t address) {
   (void)address;
   return -38;
@@ -137,4 +139,29 @@ static inline const void *arch_float_registers(const struct ucontext *context) {
 static inline uint32_t arch_vector_registers(const struct ucontext *context, unsigned char *out) {
   (void)context, (void)out;
   return 0;
+}
+
+/** clone3; the child calls `entry(argument)` on its new stack, which must never return. Without clone3 (an emulator), clone. */
+static inline long arch_clone(const struct clone_args *arguments, unsigned long size, void (*entry)(void *), void *argument) {
+  register long x8 __asm__("x8") = __NR_clone3;
+  register long x0 __asm__("x0") = (long)arguments;
+  register long x1 __asm__("x1") = (long)size;
+  register void (*x9)(void *) __asm__("x9") = entry;
+  register void *x10 __asm__("x10") = argument;
+#define ARCH_CHILD "cbnz x0, 1f\n\tmov x29, #0\n\tmov x30, #0\n\tmov x0, x10\n\tblr x9\n\tudf #0\n1:"
+  __asm__ volatile("svc #0\n\t" ARCH_CHILD : "+r"(x0) : "r"(x1), "r"(x8), "r"(x9), "r"(x10) : "memory");
+  if (x0 != -38 /* ENOSYS */ || arguments->set_tid_size != 0) return x0;
+  register long flags __asm__("x0") = (long)arguments->flags;
+  register long stack __asm__("x1") = (long)(arguments->stack + arguments->stack_size);
+  register long number __asm__("x8") = __NR_clone;
+  __asm__ volatile("svc #0\n\t" ARCH_CHILD : "+r"(flags) : "r"(stack), "r"(number), "r"(x9), "r"(x10) : "memory");
+  return flags;
+}
+
+#define ARCH_JUMP_SIZE 16
+/** A jump to any address, by a register that belongs to calls between functions. */
+static inline void arch_write_jump(unsigned char *at, uint64_t target) {
+  const uint32_t code[2] = {0x58000051, 0xd61f0220}; /* ldr x17, 8 bytes on; br x17 */
+  for (int i = 0; i < 8; i++) at[i] = code[i / 4] >> 8 * (i % 4);
+  for (int i = 0; i < 8; i++) at[8 + i] = target >> 8 * i;
 }

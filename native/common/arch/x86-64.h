@@ -21,6 +21,7 @@
 #include <asm/sigcontext.h>
 #include <asm/ucontext.h>
 #include <asm/unistd.h>
+#include <linux/sched.h>
 #include <stdint.h>
 
 #define ARCH_MACHINE 62 /* EM_X86_64 */
@@ -29,6 +30,7 @@
 #define ARCH_ADDRESS_END 0x7ffffffff000ul
 #define ARCH_ACTION_FLAGS 0x04000000ul /* SA_RESTORER */
 #define ARCH_HAS_TLS2 1
+#define ARCH_MAPS_VDSO 1 /* whether arch_map_vdso can */
 #define ARCH_MUSL_TID 48 /* musl 1.2 keeps the tid there, from the thread pointer: struct pthread begins at it */
 
 static inline long system_call(long number, long a, long b, long c, long d, long e, long f) {
@@ -158,7 +160,7 @@ static inline uint32_t arch_vector_registers(const struct ucontext *context, uns
 }
 
 /** clone3; the child calls `entry(argument)` on its new stack, which must never return. */
-static inline long arch_clone(const void *arguments, unsigned long size, void (*entry)(void *), void *argument) {
+static inline long arch_clone(const struct clone_args *arguments, unsigned long size, void (*entry)(void *), void *argument) {
   long result;
   register void (*r8)(void *) __asm__("r8") = entry;
   register void *r9 __asm__("r9") = argument;
