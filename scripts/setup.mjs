@@ -74,6 +74,11 @@ try {
     ...wanted.filter(word => word in parts),
   ]))
     await parts[name].ensure()
+  const [clang, headers] = ['clang19', 'arm64-headers'].map(name => parts[name].folder)
+  if (process.arch !== 'arm64' && fs.existsSync(clang) && fs.existsSync(headers))
+    whenChanged('native/build/.imago-stamp-aarch64', ['native'], 'restorer for aarch64', () =>
+      run('make', '-s', '-C', 'native', 'aarch64', `CLANG19=${clang}`, `ARM64_HEADERS=${headers}`),
+    )
 } catch (error) {
   console.error(`setup: ${error.message}`)
   process.exit(error.exitCode ?? 1)

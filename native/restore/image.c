@@ -87,8 +87,8 @@ static void check_mappings(void) {
     if (mapping.start < RESTORER_END && mapping.end > RESTORER_START)
       die_at(EXIT_HOST, "the image needs the addresses of the restorer", mapping.start, 0);
     if (mapping.content_size != 0 &&
-        (mapping.content_size != mapping.end - mapping.start || mapping.content_offset % PAGE != 0 || mapping.content_offset > image.notes_offset ||
-         mapping.content_size > image.notes_offset - mapping.content_offset))
+        (mapping.content_size != mapping.end - mapping.start || mapping.content_offset % PAGE != 0 || mapping.content_offset > image.size ||
+         mapping.content_size > image.size - mapping.content_offset))
       die_at(EXIT_UNREADABLE, "the bytes of a mapping lie outside of the image", mapping.start, 0);
     previous = mapping.end;
   }
@@ -134,8 +134,8 @@ static void check_files(void) {
   for (uint32_t i = 0; i < descriptions; i++) {
     struct note_description description;
     read_record(NOTE_TYPE_DESCRIPTION, i, &description, sizeof description);
-    if (description.id != i + 1 || (description.content_size != 0 && (description.content_offset > image.notes_offset ||
-                                                                    description.content_size > image.notes_offset - description.content_offset)))
+    if (description.id != i + 1 || (description.content_size != 0 && (description.content_offset > image.size ||
+                                                                    description.content_size > image.size - description.content_offset)))
       unreadable("the content of an open file lies outside of the image");
   }
 }

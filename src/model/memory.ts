@@ -9,6 +9,7 @@
  * not the number of bytes. Both models (process and machine) hold their memory this way.
  */
 import type { ByteSource } from '../lib/byte-source.js'
+import { alignDownBig } from '../lib/bytes.js'
 import { UnreadableError } from '../lib/errors.js'
 
 /** A virtual address (process) or guest physical address (machine). Prints as hex. */
@@ -208,6 +209,26 @@ export class Memory {
     }
     return low
   }
+}
+
+/**
+ * The same memory in whole pages, as images hold it: a page that several extents share becomes one small extent of its
+ * own, zeros where nothing is said. Cost follows the number of such pages.
+ */
+export function inWholePages(memory: Memory): Memory {
+  const mixed = new Set<bigint>()
+  for (const extent of memory.extents) {
+    if (extent.address % PAGE_SIZE_BIG !== 0n) mixed.add(alignDownBig(extent.address, PAGE_SIZE_BIG))
+    const end = extentEnd(extent)
+    if (end % PAGE_SIZE_BIG !== 0n) mixed.add(alignDownBig(end, PAGE_SIZE_BIG))
+  }
+  const pages = [...mixed].map((address): Extent => {
+    const bytes = new Uint8Array(Number(PAGE_SIZE_BIG))
+    for (const part of memory.within(address, address + PAGE_SIZE_BIG))
+      bytes.set(memory.read(part.address, part.length), Number(part.address - address))
+    return { address, length: bytes.length, content: { kind: 'bytes', bytes } }
+  })
+  return memory.overlay(pages)
 }
 
 /** Fills `into` with the bytes of `content` from `offset` on. */

@@ -11,7 +11,7 @@ import { alignDownBig, alignUpBig } from '../lib/bytes.js'
 import { type Section, SHF, SHT } from '../lib/elf.js'
 import { PF, type ProgramHeader } from '../lib/elf-header.js'
 import { LossError } from '../lib/errors.js'
-import { type Address, type Extent, extentEnd, Memory, PAGE_SIZE_BIG, ZERO } from '../model/memory.js'
+import { type Address, type Extent, Memory, PAGE_SIZE_BIG, ZERO } from '../model/memory.js'
 import type { Mapping, Process } from '../model/process.js'
 import type { ProgramBinary } from './program-binary.js'
 
@@ -147,26 +147,6 @@ function imageBytes(memory: Memory, source: ProgramBinary, section: Section): Ex
     content: { kind: 'slice', source: source.elf.source, offset: twin.offset },
   }
   return [...Memory.from([whole]).overlay(dumped).extents]
-}
-
-/**
- * The same memory in whole pages, as images hold it: a page that several extents share becomes one small extent of its
- * own, zeros where nothing is said. Cost follows the number of such pages.
- */
-export function inWholePages(memory: Memory): Memory {
-  const mixed = new Set<bigint>()
-  for (const extent of memory.extents) {
-    if (extent.address % PAGE_SIZE_BIG !== 0n) mixed.add(alignDownBig(extent.address, PAGE_SIZE_BIG))
-    const end = extentEnd(extent)
-    if (end % PAGE_SIZE_BIG !== 0n) mixed.add(alignDownBig(end, PAGE_SIZE_BIG))
-  }
-  const pages = [...mixed].map((address): Extent => {
-    const bytes = new Uint8Array(Number(PAGE_SIZE_BIG))
-    for (const part of memory.within(address, address + PAGE_SIZE_BIG))
-      bytes.set(memory.read(part.address, part.length), Number(part.address - address))
-    return { address, length: bytes.length, content: { kind: 'bytes', bytes } }
-  })
-  return memory.overlay(pages)
 }
 
 /** What is left of `mapping` outside `range`. */

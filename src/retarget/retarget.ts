@@ -15,7 +15,7 @@
 import { translateOpenFlags } from '../isa/isa.js'
 import { alignDownBig, alignUpBig } from '../lib/bytes.js'
 import { LossError, UnreadableError, UsageError } from '../lib/errors.js'
-import { type Address, extentEnd, Memory, PAGE_SIZE_BIG } from '../model/memory.js'
+import { type Address, extentEnd, inWholePages, Memory, PAGE_SIZE_BIG } from '../model/memory.js'
 import type {
   Credentials,
   IsaName,
@@ -37,7 +37,7 @@ import {
 } from './main-stack.js'
 import { buildNativeStack, nativeStackSize, type ShadowFrame } from './native-stack.js'
 import type { ProgramBinary } from './program-binary.js'
-import { inWholePages, programMemory, replaceProgramMappings } from './program-memory.js'
+import { programMemory, replaceProgramMappings } from './program-memory.js'
 import {
   type Patch,
   recordAddress,

@@ -4,7 +4,7 @@ import path from 'node:path'
 import { HostError, UsageError } from '../../lib/errors.js'
 import { packageRoot } from '../../lib/parts.js'
 
-export const nativeParts = ['libckpt.so', 'myrestart', 'until'] as const
+export const nativeParts = ['libckpt.so', 'myrestart', 'myrestart-aarch64', 'until'] as const
 
 /**
  * Absolute path of a native part.
@@ -15,6 +15,11 @@ export function nativePart(name: string): string {
     throw new UsageError(`no native part is called '${name}'`, { expected: nativeParts.join(', ') })
   const file = path.join(packageRoot, 'native/build', name)
   if (!fs.existsSync(file))
-    throw new HostError(`${name} is not built`, { file, hint: 'npm run setup (needs gcc and make)' })
+    throw new HostError(`${name} is not built`, {
+      file,
+      hint: name.endsWith('-aarch64')
+        ? 'npm run setup -- clang19 arm64-headers'
+        : 'npm run setup (needs gcc and make)',
+    })
   return file
 }

@@ -7,7 +7,7 @@ import type { Readable } from 'node:stream'
 import { HostError, ImagoError, LossError, UnreadableError, UsageError } from '../../lib/errors.js'
 import { decompressFile, isZstd } from '../../lib/zstd.js'
 import type { RestoredProcess, RestoreOptions } from '../engine.js'
-import { nativePart } from './native-parts.js'
+import { restorerFor } from './restorer.js'
 
 /** Descriptor on which myrestart tells how it goes. */
 const REPORT = 3
@@ -31,7 +31,8 @@ async function wakeUp(file: string, options: RestoreOptions): Promise<RestoredPr
   if (options.verify !== undefined) words.push(options.verify ? '--verify' : '--no-verify')
   if (options.files !== undefined) words.push('--files', options.files)
   if (options.pid !== undefined) words.push('--pid', options.pid)
-  const child = spawn(nativePart('myrestart'), [...words, file], {
+  const { command, words: before, remark } = restorerFor(file)
+  const child = spawn(command, [...before, ...words, file], {
     stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
     detached: options.detach,
   })
@@ -52,7 +53,7 @@ async function wakeUp(file: string, options: RestoreOptions): Promise<RestoredPr
   if (options.detach) child.unref()
   return {
     pid: report.pid ?? child.pid!,
-    remarks: report.remarks,
+    remarks: [...(remark === undefined ? [] : [remark]), ...report.remarks],
     wait: () =>
       ended.finally(() => {
         for (const stop of passOn) stop()

@@ -75,6 +75,9 @@ function oneProcess(raw: RawCore, info: ProcessInfo | undefined): Process {
   const credential = records('credential')[0]
   const threads = raw.threads.map(notes => oneThread(raw, notes, info?.name ?? ''))
   const first = threads[0]
+  // A debugger wants the thread first that took the signal; the model, as the kernel, the one that the process began with.
+  const leader = threads.findIndex(thread => thread.tid === own?.number('pid'))
+  if (leader > 0) threads.unshift(...threads.splice(leader, 1))
   const mappings = own ? records('mapping').map(mappingOfRecord) : mappingsOfSegments(raw)
   return {
     pid: own?.number('pid') ?? info?.pid ?? first?.tid ?? 0,

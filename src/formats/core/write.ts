@@ -2,13 +2,15 @@
  * The model of a process → a core that gdb opens. Memory goes from where it lies to the new file by ranges;
  * zeros become holes.
  *
- *   ELF header │ program headers │ notes │ page border │ segments in the order of the mappings
+ *   ELF header │ program headers │ notes │ page border │ segments in the order of the mappings │ content of open files
  *
- * imago's own notes are written when the image came from such a core (`origin.raw`), so that it can be restored.
+ * With imago's own notes and the registers in signal frames, so that it can be restored. Only an image that came from a core of the
+ * kernel or of gcore stays without: what they would say is not in it.
  */
 import fs from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { writeFileAtomically, writeFully } from '../../lib/atomic-file.js'
+import type { ByteSource } from '../../lib/byte-source.js'
 import { alignUp, ByteWriter } from '../../lib/bytes.js'
 import {
   EM,
@@ -27,7 +29,10 @@ import type { Mapping, Process, ProcessImage, Thread } from '../../model/process
 import { writeExtent } from '../extent-file.js'
 import type { Loss, WriteOptions } from '../format.js'
 import { NOTE_NAME } from './note-layout.js'
+import { ownRecords, type PlacedContent } from './own-records.js'
 import { encodeRecords, makeRecord, type NoteRecord, recordKindNamed } from './private-notes.js'
+import type { RawCore } from './raw.js'
+import { sleeping } from './sleeping.js'
 import {
   NT,
   writeAuxv,
@@ -48,18 +53,51 @@ export interface PlacedMapping {
   readonly size: number
 }
 
-/** imago's own records for the new file, once it is known where each mapping lies; the seal is added after them. */
-export type RecordsOf = (placed: readonly PlacedMapping[]) => ReadonlyMap<string, readonly NoteRecord[]>
+/** imago's own records for the new file, once it is known where everything lies; the seal is added after them. */
+export type RecordsOf = (
+  placed: readonly PlacedMapping[],
+  content: ReadonlyMap<number, PlacedContent>,
+) => ReadonlyMap<string, readonly NoteRecord[]>
 
-/** @throws LossError when the image holds several processes and `options.pid` names none of them. */
+/** Bytes of an open file that a core keeps, and where they come from. */
+interface KeptContent {
+  readonly id: number
+  readonly source: ByteSource
+  readonly offset: number
+  readonly size: number
+}
+
+/**
+ * @throws LossError when the image holds several processes and `options.pid` names none of them, or a thread's stack has no room
+ *   for its registers.
+ */
 export async function write(
   image: ProcessImage,
   path: string,
   options: WriteOptions,
 ): Promise<readonly Loss[]> {
   const process = chosenProcess(image, options.options.pid)
-  writeCore(path, image, process)
-  return losses(image, process)
+  const raw = image.origin.format === 'core' ? (image.origin.raw as RawCore | undefined) : undefined
+  if (raw !== undefined && raw.records.size === 0) {
+    writeCore(path, image, process)
+    return losses(image, process)
+  }
+  const asleep = sleeping(process, image.isa, raw?.isa === image.isa ? raw : undefined)
+  try {
+    const own = ownRecords(image, asleep.process, asleep.frames, raw)
+    writeCore(path, image, asleep.process, own.of, keptContent(raw))
+    return [...otherProcesses(image, process), ...own.losses]
+  } finally {
+    asleep.close()
+  }
+}
+
+function keptContent(raw: RawCore | undefined): KeptContent[] {
+  return (raw?.records.get('description') ?? []).flatMap(record => {
+    const size = record.number('contentSize')
+    const [id, offset] = [record.number('id'), record.number('contentOffset')]
+    return size > 0 ? [{ id, source: raw!.source, offset, size }] : []
+  })
 }
 
 function chosenProcess(image: ProcessImage, pid: unknown): Process {
@@ -78,61 +116,60 @@ function chosenProcess(image: ProcessImage, pid: unknown): Process {
   return chosen
 }
 
+function otherProcesses(image: ProcessImage, process: Process): Loss[] {
+  return image.processes
+    .filter(other => other !== process)
+    .map(other => ({ kind: 'dropped', subject: `pid ${other.pid}`, field: 'process', detail: other.name }))
+}
+
+/** Of a core without imago's own notes. */
 function losses(image: ProcessImage, process: Process): Loss[] {
   const subject = `pid ${process.pid}`
+  const dropped = (count: number, field: string, detail: string): Loss[] =>
+    count > 0 ? [{ kind: 'dropped', subject, field, detail: `${count}${detail}` }] : []
   return [
-    ...image.processes
-      .filter(other => other !== process)
-      .map(other => ({
-        kind: 'dropped' as const,
-        subject: `pid ${other.pid}`,
-        field: 'process',
-        detail: other.name,
-      })),
-    ...(process.files.length > 0
-      ? [
-          {
-            kind: 'dropped' as const,
-            subject,
-            field: 'files',
-            detail: `${process.files.length} descriptors: a core has no place for them`,
-          },
-        ]
-      : []),
-    ...(process.signalActions.size > 0
-      ? [
-          {
-            kind: 'dropped' as const,
-            subject,
-            field: 'signal actions',
-            detail: `${process.signalActions.size}`,
-          },
-        ]
-      : []),
+    ...otherProcesses(image, process),
+    ...dropped(process.files.length, 'files', ' descriptors: a core has no place for them'),
+    ...dropped(process.signalActions.size, 'signal actions', ''),
   ]
 }
 
 /** Writes the core under a temporary name, syncs and renames it. */
-export function writeCore(path: string, image: ProcessImage, process: Process, recordsOf?: RecordsOf): void {
-  const held = process.mappings.filter(mapping => mapping.kind !== 'vsyscall')
+export function writeCore(
+  path: string,
+  image: ProcessImage,
+  process: Process,
+  recordsOf?: RecordsOf,
+  content: readonly KeptContent[] = [],
+): void {
+  const held = process.mappings.filter(mapping => mapping.kind !== 'vsyscall' && mapping.kind !== 'vvar')
   // The size of the notes does not depend on the offsets in them, so a first pass with offset 0 tells it.
   const draft = placeMappings(process, held, 0)
   const notesOffset = elfHeadersSize(held.length + 1)
-  const notesSize = allNotes(image, process, draft, recordsOf).length + (recordsOf ? SEAL_NOTE_SIZE : 0)
+  const draftNotes = allNotes(image, process, draft, placeContent(content, 0), recordsOf)
+  const notesSize = draftNotes.length + (recordsOf ? SEAL_NOTE_SIZE : 0)
   const placed = placeMappings(process, held, alignUp(notesOffset + notesSize, PAGE_SIZE))
   const last = placed.at(-1)
-  const fileSize = last ? last.offset + last.size : alignUp(notesOffset + notesSize, PAGE_SIZE)
+  const memoryEnd = last ? last.offset + last.size : alignUp(notesOffset + notesSize, PAGE_SIZE)
+  const places = placeContent(content, alignUp(memoryEnd, PAGE_SIZE))
+  const fileSize = Math.max(memoryEnd, ...[...places.values()].map(({ offset, size }) => offset + size))
   const segments = [noteSegment(notesOffset, notesSize), ...placed.map(loadSegment)]
   const headers = writeElfHeaders(
     { type: ET.CORE, machine: image.isa === 'x86-64' ? EM.X86_64 : EM.AARCH64 },
     segments,
   )
-  const notes = allNotes(image, process, placed, recordsOf)
+  const notes = allNotes(image, process, placed, places, recordsOf)
   writeFileAtomically(path, fd => {
     fs.ftruncateSync(fd, fileSize)
     for (const { mapping, offset } of placed)
       for (const extent of process.memory.within(mapping.start, mapping.end))
         writeExtent(fd, extent, offset + Number(extent.address - mapping.start))
+    for (const { id, source, offset, size } of content)
+      writeExtent(
+        fd,
+        { address: 0n, length: size, content: { kind: 'slice', source, offset } },
+        places.get(id)!.offset,
+      )
     writeFully(fd, headers, 0)
     writeFully(fd, notes, notesOffset)
     if (recordsOf)
@@ -153,6 +190,17 @@ function placeMappings(process: Process, mappings: readonly Mapping[], from: num
     at += alignUp(size, PAGE_SIZE)
     return placed
   })
+}
+
+function placeContent(content: readonly KeptContent[], from: number): Map<number, PlacedContent> {
+  let at = from
+  return new Map(
+    content.map(({ id, size }) => {
+      const place = { offset: at, size }
+      at += alignUp(size, PAGE_SIZE)
+      return [id, place]
+    }),
+  )
 }
 
 function noteSegment(offset: number, size: number): ProgramHeader {
@@ -187,6 +235,7 @@ function allNotes(
   image: ProcessImage,
   process: Process,
   placed: readonly PlacedMapping[],
+  content: ReadonlyMap<number, PlacedContent>,
   recordsOf: RecordsOf | undefined,
 ): Uint8Array {
   const [first, ...others] = process.threads
@@ -197,7 +246,7 @@ function allNotes(
     { name: 'CORE', type: NT.FILE, descriptor: mappedFiles(process) },
     ...others.flatMap(thread => threadNotes(image, process, thread)),
   ]
-  for (const [name, records] of recordsOf?.(placed) ?? []) {
+  for (const [name, records] of recordsOf?.(placed, content) ?? []) {
     const kind = recordKindNamed(name)
     if (records.length > 0)
       notes.push({ name: NOTE_NAME, type: kind.noteType, descriptor: encodeRecords(kind, records) })
