@@ -88,7 +88,8 @@ async function readReport(stream: Readable): Promise<Report> {
 
 /** Reads all of an image as a restore would, and checks it. @throws the error that a restore would end with. */
 export async function check(file: string): Promise<void> {
-  const child = spawn(nativePart('myrestart'), ['--report', String(REPORT), '--check', file], {
+  const { command, words } = restorerFor(file)
+  const child = spawn(command, [...words, '--report', String(REPORT), '--check', file], {
     stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
   })
   const ended = new Promise<number>((resolve, reject) => {

@@ -76,7 +76,7 @@ function placeFrame(thread: Thread, isa: IsaName) {
 function withRoom(mappings: readonly Mapping[], thread: Thread, frame: Address): readonly Mapping[] {
   const lowest = frame - ROOM_BELOW
   const holder = mappings.find(({ start, end }) => start <= frame && frame < end)
-  if (holder !== undefined && holder.write && lowest >= holder.start) return mappings
+  if (holder?.write && lowest >= holder.start) return mappings
   const index = mappings.findIndex(
     ({ end, growsDown, kind }) => frame < end && (growsDown || kind === 'stack'),
   )

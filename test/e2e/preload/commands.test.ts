@@ -123,7 +123,7 @@ int main(void) {
     })
     expect(imago(['checkpoint', String(process.pid)])).toMatchObject({
       code: 5,
-      stderr: expect.stringContaining('no libckpt.so inside'),
+      stderr: expect.stringContaining('no checkpointer inside'),
     })
   })
 })
