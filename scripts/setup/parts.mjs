@@ -99,6 +99,7 @@ export const goals = {
   base: { packages: base, parts: [] },
   demo: { packages: [...base, 'python3'], parts: [] },
   'demo-machine': { packages: [...base, 'qemu-system-x86'], parts: ['amd64-linux'] },
+  arm64: { packages: ['qemu-system-arm'], parts: ['arm64-machine'] },
   test: {
     packages: [
       ...base,

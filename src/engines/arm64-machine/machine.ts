@@ -7,9 +7,10 @@
  *                   forwards[guest port]  ──► whatever listens there
  *
  * The agent obeys only who knows the secret of this boot, which is given to the guest through QEMU's firmware
- * configuration from a file that only this user can read. The machine dies with the thread that started it.
+ * configuration from a file that only this user can read. The machine dies with the thread that started it, unless it
+ * stays in a folder: then whoever can read that folder finds it there.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import net from 'node:net'
@@ -30,6 +31,16 @@ export interface MachineOptions {
   readonly processor?: string
   /** How long the boot may take, in milliseconds; it takes 7 s on a quiet machine. */
   readonly timeout?: number
+  /** A folder that does not exist yet: the machine outlives this process, and `Arm64Machine.find` finds it there. */
+  readonly stayIn?: string
+}
+
+/** `machine.json` of a machine that stays. */
+interface Standing {
+  readonly pid: number
+  readonly token: string
+  /** Guest port → port of this host. */
+  readonly ports: Readonly<Record<string, number>>
 }
 
 export interface RunOptions {
@@ -43,19 +54,15 @@ const PROGRAM = 'qemu-system-aarch64'
 const AGENT_PORT = 2222
 
 export class Arm64Machine {
-  readonly #process: ChildProcess
+  /** Process id of QEMU. */
+  readonly pid: number
   readonly #folder: string
   readonly #token: string
   /** Guest port → port of this host. */
   readonly #ports: ReadonlyMap<number, number>
 
-  private constructor(
-    process: ChildProcess,
-    folder: string,
-    token: string,
-    ports: ReadonlyMap<number, number>,
-  ) {
-    this.#process = process
+  private constructor(pid: number, folder: string, token: string, ports: ReadonlyMap<number, number>) {
+    this.pid = pid
     this.#folder = folder
     this.#token = token
     this.#ports = ports
@@ -87,10 +94,26 @@ export class Arm64Machine {
       }
   }
 
+  /** The machine that stays in `folder`, or undefined when there is none any more. */
+  static find(folder: string): Arm64Machine | undefined {
+    const file = path.join(folder, 'machine.json')
+    if (!fs.existsSync(file)) return undefined
+    const { pid, token, ports } = JSON.parse(fs.readFileSync(file, 'utf8')) as Standing
+    // The pid may be another program's by now; no other has this folder among its words.
+    if (!isMachine(pid, folder)) return undefined
+    return new Arm64Machine(
+      pid,
+      folder,
+      token,
+      new Map(Object.entries(ports).map(([guest, host]) => [Number(guest), host])),
+    )
+  }
+
   static async #bootOnce(options: MachineOptions): Promise<Arm64Machine> {
     const part = requirePart('arm64-machine')
     const program = findProgram()
-    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-arm64-')) // mode 0700
+    const folder = options.stayIn ?? fs.mkdtempSync(path.join(os.tmpdir(), 'imago-arm64-')) // mode 0700
+    if (options.stayIn !== undefined) fs.mkdirSync(folder, { mode: 0o700 })
     const token = randomBytes(16).toString('hex')
     const tokenFile = path.join(folder, 'token')
     fs.writeFileSync(tokenFile, token, { mode: 0o600 })
@@ -107,13 +130,18 @@ export class Arm64Machine {
       ['-fw_cfg', `name=opt/imago.token,file=${tokenFile}`],
     ].flat()
     const log = fs.openSync(path.join(folder, 'qemu'), 'w')
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...words], {
-      stdio: ['ignore', log, log],
-    })
+    const stays = options.stayIn !== undefined
+    const command = [...(stays ? [] : ['setpriv', '--pdeathsig', 'KILL']), program, ...words]
+    const child = spawn(command[0]!, command.slice(1), { stdio: ['ignore', log, log], detached: stays })
     fs.closeSync(log)
-    const machine = new Arm64Machine(child, folder, token, ports)
+    child.unref()
+    const machine = new Arm64Machine(child.pid ?? 0, folder, token, ports)
     try {
-      await machine.#waitForAgent(options.timeout ?? 180_000)
+      await machine.#waitForAgent(child, options.timeout ?? 180_000)
+      if (stays) {
+        const standing: Standing = { pid: machine.pid, token, ports: Object.fromEntries(ports) }
+        fs.writeFileSync(path.join(folder, 'machine.json'), JSON.stringify(standing), { mode: 0o600 })
+      }
       return machine
     } catch (error) {
       await machine.stop()
@@ -121,14 +149,14 @@ export class Arm64Machine {
     }
   }
 
-  async #waitForAgent(timeout: number): Promise<void> {
+  async #waitForAgent(qemu: ChildProcess, timeout: number): Promise<void> {
     let failure: Error | undefined
-    this.#process.once('error', error => {
+    qemu.once('error', error => {
       failure = error
     })
     // QEMU accepts connections before the guest listens, so that only an answer proves anything.
     for (const deadline = Date.now() + timeout; Date.now() < deadline; await sleep(200)) {
-      if (failure !== undefined || this.#process.exitCode !== null || this.#process.signalCode !== null)
+      if (failure !== undefined || qemu.exitCode !== null || qemu.signalCode !== null)
         throw new PeerError(`QEMU ended at once: ${failure?.message ?? this.#lastLine('qemu')}`)
       const answer = await this.#ask('true', { timeout: 10_000 }).catch(() => undefined)
       if (answer?.code === 0) return
@@ -191,15 +219,8 @@ export class Arm64Machine {
 
   /** Copies a folder of this host, with everything in it, to a folder of the guest. */
   async putFolder(source: string, target: string): Promise<void> {
-    for (const name of fs.readdirSync(source, { recursive: true }) as string[]) {
-      const stat = fs.statSync(path.join(source, name))
-      if (!stat.isFile()) continue
-      await this.putFile(
-        path.posix.join(target, name),
-        fs.readFileSync(path.join(source, name)),
-        stat.mode & 0o777,
-      )
-    }
+    const input = tar(['-C', source, '-cf', '-', '.'])
+    await this.must(`mkdir -p ${quote(target)} && tar -C ${quote(target)} -xf -`, { input })
   }
 
   /** Content of a file of the guest. */
@@ -210,27 +231,43 @@ export class Arm64Machine {
     return stdout
   }
 
-  /** Copies the regular files below a folder of the guest into a folder of this host. */
+  /** Copies a folder of the guest, with everything in it, to a folder of this host. */
   async getFolder(source: string, target: string): Promise<void> {
-    const names = (await this.must(`cd ${quote(source)} && find . -type f`)).split('\n').filter(Boolean)
-    for (const name of names) {
-      const file = path.resolve(target, name)
-      if (!file.startsWith(path.resolve(target) + path.sep)) continue
-      fs.mkdirSync(path.dirname(file), { recursive: true })
-      fs.writeFileSync(file, await this.getFile(path.posix.join(source, name)))
-    }
+    const { code, stdout, stderr } = await this.run(`tar -C ${quote(source)} -cf - .`)
+    if (code !== 0)
+      throw new PeerError(`cannot read ${source} in the aarch64 machine`, { found: stderr.trim() })
+    fs.mkdirSync(target, { recursive: true })
+    tar(['-C', target, '--no-same-owner', '-xf', '-'], stdout)
   }
 
   /** Ends the machine at once and removes its temporary files. May be called twice. */
   async stop(): Promise<void> {
-    const child = this.#process
-    if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) {
-      const ended = new Promise(resolve => child.once('exit', resolve))
-      child.kill('SIGKILL')
-      await ended
+    while (isMachine(this.pid, this.#folder)) {
+      try {
+        process.kill(this.pid, 'SIGKILL')
+      } catch {
+        // It went between two looks.
+      }
+      await sleep(5)
     }
     fs.rmSync(this.#folder, { recursive: true, force: true })
   }
+}
+
+/** True while `pid` is the QEMU whose files are in `folder`; a zombie has no words any more. */
+function isMachine(pid: number, folder: string): boolean {
+  try {
+    return fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`file=${path.join(folder, 'token')}`)
+  } catch {
+    return false
+  }
+}
+
+function tar(words: readonly string[], input?: Uint8Array): Buffer {
+  const { status, stdout, stderr, error } = spawnSync('tar', words, { input, maxBuffer: 2 ** 31 })
+  if (error !== undefined || status !== 0)
+    throw new ImagoError(`tar failed: ${error?.message ?? stderr.toString().trim()}`)
+  return stdout
 }
 
 /** A word of a shell's command line. */

@@ -1,7 +1,10 @@
 import { randomBytes } from 'node:crypto'
+import fs from 'node:fs'
+import path from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { ask } from '../../../src/engines/arm64-machine/agent.js'
 import { Arm64Machine } from '../../../src/engines/arm64-machine/machine.js'
+import { temporaryFolder } from '../../helpers/temporary-folder.js'
 
 const missing = Arm64Machine.missing()
 let machine: Arm64Machine
@@ -43,6 +46,33 @@ describe('the aarch64 machine', () => {
       'the connection ended before the answer did',
     )
     expect((await machine.run('test -e /tmp/intruder')).code).toBe(1)
+  })
+
+  test('a folder comes back as it went, with modes and links, even one that leads nowhere', async () => {
+    const folder = temporaryFolder()
+    const [there, back] = [path.join(folder, 'there'), path.join(folder, 'back')]
+    fs.mkdirSync(path.join(there, 'deeper'), { recursive: true })
+    fs.writeFileSync(path.join(there, 'deeper', 'file'), randomBytes(5000), { mode: 0o640 })
+    fs.symlinkSync('../of/a/previous/dump', path.join(there, 'parent'))
+    await machine.putFolder(there, '/tmp/a folder')
+    await machine.getFolder('/tmp/a folder', back)
+    expect(fs.readlinkSync(path.join(back, 'parent'))).toBe('../of/a/previous/dump')
+    const [sent, got] = [there, back].map(place => path.join(place, 'deeper', 'file')) as [string, string]
+    expect(fs.readFileSync(got).equals(fs.readFileSync(sent))).toBe(true)
+    expect(fs.statSync(got).mode).toBe(fs.statSync(sent).mode)
+  })
+
+  test('a machine that stays is found by its folder, until it is stopped', async () => {
+    const folder = path.join(temporaryFolder(), 'machine')
+    const { pid } = await Arm64Machine.boot({ stayIn: folder })
+    const found = Arm64Machine.find(folder)
+    try {
+      expect(found?.pid).toBe(pid)
+      expect(await found?.must('uname -m')).toBe('aarch64\n')
+    } finally {
+      await found?.stop()
+    }
+    expect([Arm64Machine.find(folder), fs.existsSync(folder)]).toEqual([undefined, false])
   })
 
   test('criu works in it', async () => {
