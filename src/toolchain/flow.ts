@@ -54,7 +54,7 @@ export class Flow {
     return body
   }
 
-  /** How often a block runs, guessed: ten times a loop; `cold` blocks almost never. */
+  /** How often a block runs, guessed: ten times a loop; `cold` blocks never. */
   frequencies(cold: (label: string) => boolean): Map<string, number> {
     const loops = new Map<string, Set<string>>()
     for (const [latch, headers] of this.latches)
@@ -63,7 +63,7 @@ export class Flow {
         for (const label of this.loop(latch, header)) body.add(label)
         loops.set(header, body)
       }
-    const frequency = new Map(this.order.map(label => [label, cold(label) ? 1e-5 : 1]))
+    const frequency = new Map(this.order.map(label => [label, cold(label) ? 0 : 1]))
     for (const body of loops.values())
       for (const label of body) frequency.set(label, Math.min(frequency.get(label)! * 10, 1e9))
     return frequency

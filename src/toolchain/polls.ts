@@ -11,6 +11,7 @@ import { UsageError } from '../lib/errors.js'
 import { type CallGraph, PARK } from './call-graph.js'
 import { Flow } from './flow.js'
 import { type Block, functionsOf, type IrFunction, type Module, parseCall, renamePredecessors } from './ir.js'
+import { isBrief, loopsIn, stripDeclarations, stripMine } from './strips.js'
 
 /** The word that polls test. */
 const REQUEST = '__imago_request'
@@ -50,20 +51,21 @@ export function insertPolls(module: Module, graph: CallGraph, policy: PollPolicy
   const missing = [...policy.functions].filter(name => !names.has(name) && !names.has(`__imago_user_${name}`))
   if (missing.length > 0)
     throw new UsageError(`--migrate-at names ${missing.join(', ')}, which the program does not define`)
-  let count = 0
+  let [count, strips] = [0, 0]
   for (const fn of functions) {
     if (fn.name.startsWith('__imago_runtime_')) continue
     const named = policy.functions.has(fn.name.replace(/^__imago_user_/, ''))
     const places = new Map<Block, number>()
     if (named || policy.entries === 'all') places.set(fn.blocks[0]!, afterAllocas(fn.blocks[0]!))
     else if (policy.entries === 'recursive') recursivePlaces(fn, graph, places)
-    if (named || policy.loops) loopPlaces(fn, places)
+    if (named || policy.loops) strips += loopPlaces(fn, places, strips)
     if (places.size > 0) count += split(fn, places, count)
   }
   if (count > 0) {
     const text = module.items.filter(item => typeof item === 'string').join('\n')
     if (!text.includes(`@${PARK}(`)) module.items.push(`declare void @${PARK}()`)
     if (!text.includes(`@${REQUEST} =`)) module.items.push(`@${REQUEST} = external dso_local global i64`)
+    module.items.push(...stripDeclarations.filter(line => !text.includes(/@[\w.]+/.exec(line)![0])))
     module.items.push(`${WEIGHTS} = !{!"branch_weights", i32 1, i32 1000000}`)
   }
   return count
@@ -98,11 +100,48 @@ function recursivePlaces(fn: IrFunction, graph: CallGraph, places: Map<Block, nu
       places.set(block, Math.max(calls.get(block.label)!, afterAllocas(block)))
 }
 
-/** Before the branch that closes a loop. */
-function loopPlaces(fn: IrFunction, places: Map<Block, number>): void {
+/**
+ * Before the branch that closes a loop, and the comparison it depends on; in a counted loop that is innermost, or the
+ * next around such, once in a strip of iterations; in a short one not at all. Returns how many loops became strips.
+ */
+function loopPlaces(fn: IrFunction, places: Map<Block, number>, first: number): number {
+  const done = new Set<string>()
+  let strips = 0
+  for (const isInnermost of [true, false]) {
+    const flow = new Flow(fn)
+    const candidates = [...flow.latches].filter(([label, [header]]) =>
+      isInnermost
+        ? loopsIn(flow, label, header!).length === 0
+        : !done.has(header!) && loopsIn(flow, label, header!).every(each => done.has(each)),
+    )
+    for (const [label, headers] of candidates) {
+      const [header] = headers
+      if (headers.size > 1 || places.has(flow.blocks.get(label)!)) continue
+      if (isBrief(fn, flow, label, header!)) {
+        done.add(header!)
+        continue
+      }
+      const made = stripMine(fn, flow, label, header!, first + strips, isInnermost)
+      if (made === undefined) continue
+      done.add(header!).add(made.strip)
+      places.set(made.again, 0)
+      strips++
+    }
+  }
   const flow = new Flow(fn)
-  for (const block of fn.blocks)
-    if (flow.latches.has(block.label) && !places.has(block)) places.set(block, block.instructions.length - 1)
+  for (const [label, headers] of flow.latches) {
+    const block = flow.blocks.get(label)!
+    if (!places.has(block) && [...headers].some(each => !done.has(each)))
+      places.set(block, beforeBranch(block))
+  }
+  return strips
+}
+
+function beforeBranch(block: Block): number {
+  const last = block.instructions.length - 1
+  const condition = /^\s+br i1 (%\S+),/.exec(block.instructions[last]!)?.[1]
+  const before = block.instructions[last - 1]
+  return condition !== undefined && before?.startsWith(`  ${condition} = icmp `) ? last - 1 : last
 }
 
 function split(fn: IrFunction, places: ReadonlyMap<Block, number>, first: number): number {

@@ -1,11 +1,12 @@
 /** One IR module of a whole program → the same program with migration points: text in, text out, through opt. */
 import { CallGraph, PARK, siteTest } from './call-graph.js'
+import { lowerComputedGotos } from './computed-gotos.js'
 import { functionsOf, Locations, type Module, parseModule, printModule, renamePredecessors } from './ir.js'
 import { insertPolls, type PollPolicy } from './polls.js'
 import { neutralize, prepare } from './prepare.js'
 import { renameLibraryCalls } from './renames.js'
 import { addShadowFrames, type ShadowFrames } from './shadow-frames.js'
-import type { Tools } from './tools.js'
+import { type Tools, targets } from './tools.js'
 import { refuseUnsupported } from './unsupported.js'
 import { lowerVariadics } from './variadics.js'
 
@@ -20,37 +21,42 @@ export interface Transformed extends ShadowFrames {
 /** The program's main; the runtime's is the one that libc starts. */
 const MAIN = '__imago_user_main'
 
+const NAMED = 'function(loop-simplify,lcssa,instnamer)'
+/** What the back end would do to loops, done before there are slots: there it would carry values across sites. */
+const LOOPS = 'function(loop-mssa(licm),loop(loop-reduce),early-cse,instnamer)'
+const SLOTS = 'function(reg2mem)'
 const CLEAN_UP = 'function(mem2reg,sroa,early-cse,instcombine<no-verify-fixpoint>,simplifycfg,early-cse)'
+/** Sinking a value into the block that closes a loop would make the loop two blocks long. */
+const OPTIONS = ['-S', '-instcombine-code-sinking=0', `-mtriple=${targets['x86-64'].triple}`]
 
 /** @param linked the whole program as IR. @throws LossError for what cannot migrate, with function and line. */
 export async function transform(tools: Tools, linked: string, policy: PollPolicy): Promise<Transformed> {
-  const opt = async (passes: string, input: string) =>
-    (await tools.run('opt', ['-S', `-passes=${passes}`, '-o', '-', '-'], { input })).stdout.replace(
-      /^source_filename.*\n/m,
-      '',
-    )
-  const module = parseModule(
-    neutralize(await opt('function(loop(loop-reduce)),function(instnamer)', linked)).replace(
-      /@main(?=\()/g,
-      `@${MAIN}`,
-    ),
-  )
-  const locations = new Locations(module)
-  renameLibraryCalls(module)
-  lowerVariadics(module)
-  declareMemcpy(module)
-  const before = new CallGraph(module)
-  const polls = insertPolls(module, before, policy)
-  const graph = polls === 0 ? before : new CallGraph(module)
+  const opt = async (passes: string, input: string): Promise<Module> => {
+    const { stdout } = await tools.run('opt', [...OPTIONS, `-passes=${passes}`, '-o', '-', '-'], { input })
+    return parseModule(neutralize(stdout.replace(/^source_filename.*\n/m, '')))
+  }
+  const polled = await opt(NAMED, renameMain(linked))
+  lowerComputedGotos(polled)
+  renameLibraryCalls(polled)
+  lowerVariadics(polled)
+  declareMemcpy(polled)
+  const polls = insertPolls(polled, new CallGraph(polled), policy)
+  const module = await opt(LOOPS, printModule(polled))
+  const graph = new CallGraph(module)
   const migratable = graph.reaching([PARK])
-  refuseUnsupported(module, migratable, locations)
+  refuseUnsupported(module, migratable, new Locations(module))
   prepare(module, migratable, siteTest(graph, migratable))
-  const slots = parseModule(await opt('function(reg2mem)', printModule(module)))
-  const frames = addShadowFrames(slots, migratable, siteTest(new CallGraph(slots), migratable), locations)
-  const clean = parseModule(await opt(CLEAN_UP, printModule(slots)))
+  const slots = await opt(SLOTS, printModule(module))
+  const isSite = siteTest(new CallGraph(slots), migratable)
+  const frames = addShadowFrames(slots, migratable, isSite, new Locations(slots))
+  const clean = await opt(CLEAN_UP, printModule(slots))
   splitAfterStackmaps(clean)
   return { ...frames, ir: printModule(clean), polls, canMigrate: migratable.has(MAIN) }
 }
+
+/** Not in the text of a constant, whose lines begin with the name of a global. */
+const renameMain = (text: string) =>
+  text.replace(/^[^@\n].*$/gm, line => line.replace(/@main(?=\()/g, `@${MAIN}`))
 
 function declareMemcpy(module: Module): void {
   const name = '@llvm.memcpy.p0.p0.i64'

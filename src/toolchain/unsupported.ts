@@ -48,12 +48,6 @@ const refusals: readonly Refusal[] = [
     test: instruction => /\bx86_fp80\b/.test(instruction),
   },
   {
-    what: 'a computed goto',
-    hint: 'use a switch',
-    onlyMigratable: true,
-    test: instruction => /^\s+indirectbr\b/.test(instruction) || /\bblockaddress\(/.test(instruction),
-  },
-  {
     what: 'a system call by its number',
     hint: 'numbers differ between the ISAs; call the function of libc',
     onlyMigratable: false,
@@ -91,7 +85,7 @@ export function refuseUnsupported(
   }
   for (const item of module.items)
     if (typeof item === 'string') {
-      const alias = /^@(\S+) = .*\balias\b/m.exec(item)
+      const alias = /^@(\S+) = (?:[\w()]+ )*(?:alias|ifunc) /m.exec(item)
       if (alias) found.push(`${alias[1]}: a symbol that is an alias of another`)
       if (/^module asm /m.test(item)) found.push('assembler at the top level of a file')
     }

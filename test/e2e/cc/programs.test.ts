@@ -36,6 +36,8 @@ const workloads: ReadonlyArray<readonly [string, readonly string[]]> = [
   ['cross/files', ['.', '20']],
   ['npb/is', ['S']],
   ['test/e2e/cc/programs/library', ['.']],
+  ['test/e2e/cc/programs/loops', []],
+  ['test/e2e/cc/programs/gotos', []],
 ]
 
 describe('imago cc', () => {

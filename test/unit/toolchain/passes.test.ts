@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { CallGraph, PARK, siteTest } from '../../../src/toolchain/call-graph.js'
+import { lowerComputedGotos } from '../../../src/toolchain/computed-gotos.js'
 import { functionsOf, Locations, parseModule, printModule } from '../../../src/toolchain/ir.js'
 import { everyCycle, insertPolls, parsePolicy } from '../../../src/toolchain/polls.js'
 import { dropStructReturn, neutralize, prepare } from '../../../src/toolchain/prepare.js'
@@ -64,26 +65,48 @@ b:
 })
 
 describe('polls', () => {
-  const loop = () =>
+  const loop = (next = 'add i32 %i, 1', test = 'eq i32 %j, %n') =>
     module(`
 define i32 @f(i32 %n) {
 entry:
   br label %loop
 loop:
   %i = phi i32 [ 0, %entry ], [ %j, %loop ]
-  %j = add i32 %i, 1
-  %c = icmp eq i32 %j, %n
+  %j = ${next}
+  %c = icmp ${test}
   br i1 %c, label %out, label %loop
 out:
-  ret i32 %j
+  %r = phi i32 [ %j, %loop ]
+  ret i32 %r
 }`)
 
-  it('puts one before the branch that closes a loop, and keeps the phis right', () => {
-    const program = loop()
+  it('puts one before the branch that closes a loop nobody can count, and keeps the phis right', () => {
+    const program = loop('mul i32 %i, 3')
     expect(insertPolls(program, new CallGraph(program), everyCycle)).toBe(1)
     const text = printModule(program)
     expect(text).toContain('%i = phi i32 [ 0, %entry ], [ %j, %imago.on.0 ]')
+    expect(text).toContain('%r = phi i32 [ %j, %imago.on.0 ]')
     expect(text).toMatch(/imago\.park\.0:\n {2}call void @__imago_park\(\)/)
+  })
+
+  it('polls in a counted loop once in a strip, outside of its iterations', () => {
+    const program = loop()
+    expect(insertPolls(program, new CallGraph(program), everyCycle)).toBe(1)
+    const [fn] = functionsOf(program)
+    const block = (label: string) => fn!.blocks.find(each => each.label === label)!.instructions.join('\n')
+    expect(block('loop')).not.toContain('__imago_request')
+    expect(block('loop')).toContain('icmp ne i32 %j, %imago.limit.0')
+    expect(block('imago.end.0')).toContain('label %imago.again.0, label %out')
+    expect(block('imago.again.0')).toContain('@__imago_request')
+    expect(block('out')).toContain('[ %j, %imago.end.0 ]')
+  })
+
+  it('puts none into a loop that is short for certain, but does when it calls something', () => {
+    const short = loop('add i32 %i, 1', 'eq i32 %j, 40')
+    expect(insertPolls(short, new CallGraph(short), everyCycle)).toBe(0)
+    const calling = loop('add i32 %i, 1', 'eq i32 %j, 40')
+    functionsOf(calling)[0]!.blocks[1]!.instructions.splice(1, 0, '  call void @somebody()')
+    expect(insertPolls(calling, new CallGraph(calling), everyCycle)).toBe(1)
   })
 
   it('puts none where the program polls by itself', () => {
@@ -94,6 +117,26 @@ out:
   it('refuses to poll in a function that is not there', () => {
     const program = loop()
     expect(() => insertPolls(program, new CallGraph(program), parsePolicy(['nobody']))).toThrow('nobody')
+  })
+})
+
+describe('computed gotos', () => {
+  it('become a switch over the numbers of labels, with every edge kept', () => {
+    const program = module(`
+@table = internal constant [1 x ptr] [ptr blockaddress(@f, %two)]
+define void @f(ptr %p) {
+one:
+  indirectbr ptr %p, [label %two, label %three, label %two]
+two:
+  ret void
+three:
+  ret void
+}`)
+    lowerComputedGotos(program)
+    const text = printModule(program)
+    expect(text).toContain('[ptr inttoptr (i64 1 to ptr)]')
+    expect(text).toContain('[ i64 1, label %two i64 2, label %three i64 3, label %two ]')
+    expect(text).not.toMatch(/blockaddress|indirectbr/)
   })
 })
 
@@ -173,7 +216,6 @@ describe('refusals', () => {
     ['  %r = call i32 @setjmp(ptr %p), !dbg !3', 'a.c:6: f: setjmp across a migration point'],
     ['  call void asm sideeffect "nop", "~{memory}"(), !dbg !3', 'a.c:6: f: inline assembler'],
     ['  %x = fadd x86_fp80 %a, %b', 'a.c:4: f: long double'],
-    ['  indirectbr ptr %p, [label %b], !dbg !3', 'a.c:6: f: a computed goto'],
     ['  %r = call i64 (i64, ...) @syscall(i64 39), !dbg !3', 'a.c:6: f: a system call by its number'],
   ])('names function and line of %s', (instruction, message) => {
     expect(() => refuse(instruction)).toThrow(message)
