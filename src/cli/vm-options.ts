@@ -1,8 +1,8 @@
 /** The options that the verbs of `vm` share, and what their values mean. */
 import path from 'node:path'
-import { LARGEST_MEMORY, SMALLEST_MEMORY } from '../engines/microvm/layout.js'
 import type { EngineName, Start } from '../engines/microvm/messages.js'
 import type { FilePolicy } from '../engines/microvm/restore.js'
+import { LARGEST_MEMORY, SMALLEST_MEMORY } from '../formats/microvm/guest-layout.js'
 import { UsageError } from '../lib/errors.js'
 import type { Invocation, Option } from './command.js'
 import { bytesText, type Output } from './output.js'

@@ -104,7 +104,7 @@ async function save(vm: MicroVm, options: SessionOptions, output: Output): Promi
     output.warn(`the guest could not be saved, and goes on: ${text}`)
     return false
   }
-  if (options.seedFolder !== undefined) await vm.saveSeedImage(options.seedFolder)
+  if (options.seedFolder !== undefined) await seedFilesOf(options.image, options.seedFolder)
   await printBlock(options.seedFolder === undefined ? options.image : seedImageIn(options.seedFolder), output)
   output.note(`saved to ${path.relative('', options.image) || options.image}`)
   await options.afterSave?.()
@@ -116,6 +116,11 @@ function verify(image: string): void {
   const [problem] = verifyMicroVmFile(image)
   if (problem !== undefined)
     throw new UnreadableError('the image is not what was written', { file: image, found: problem })
+}
+
+async function seedFilesOf(image: string, folder: string): Promise<void> {
+  const { writeSeedFiles } = await import('../formats/seed-files.js')
+  await writeSeedFiles(image, folder)
 }
 
 /** Where the ScratchVM's image is written. */

@@ -1,6 +1,9 @@
-/** The structures of KVM → the CPU of the machine model. */
+/** The structures of KVM ⇄ the CPU of the machine model. */
+
+import { isZero } from '../lib/bytes.js'
 import { type Cpu, generalRegisters, initialCpu, msrNumbers, type Segment } from '../model/machine.js'
-import { decodeSpecialRegisters, type KvmSegment, R } from './x86-64-kvm.js'
+import { decodeSpecialRegisters, type KvmSegment, R, REGS_SIZE } from './x86-64-kvm.js'
+import { STANDARD_XSAVE, XSAVE_SIZE } from './x86-64-xsave.js'
 
 /** What an image in KVM's layouts holds of a CPU; `xsave` in the standard format, or a struct kvm_fpu made into one. */
 export interface KvmCpuState {
@@ -11,8 +14,8 @@ export interface KvmCpuState {
   readonly xsave: Uint8Array
 }
 
-/** Offset of the upper halves of the YMM registers in an XSAVE area, standard format. */
-const YMM_HIGH = 576
+/** Offset of the upper halves of the YMM registers in an XSAVE area. */
+const YMM_HIGH = STANDARD_XSAVE.get(2)!.offset
 
 export function cpuOfKvm(state: KvmCpuState): Cpu {
   const cpu = initialCpu()
@@ -78,4 +81,44 @@ function fromXsave(cpu: Cpu, xsave: Uint8Array): void {
   for (let i = 0; i < 16; i++) cpu.xmm[i] = wide(160 + i * 16)
   if ((view.getBigUint64(512, true) & 4n) !== 0n && xsave.length >= YMM_HIGH + 256)
     for (let i = 0; i < 16; i++) cpu.ymmHigh[i] = wide(YMM_HIGH + i * 16)
+  const extended = new Map<number, Uint8Array>()
+  for (const [component, { offset, size }] of STANDARD_XSAVE) {
+    const bytes = xsave.subarray(offset, offset + size)
+    if (component !== 2 && bytes.length === size && !isZero(bytes)) extended.set(component, bytes.slice())
+  }
+  if (extended.size > 0) cpu.extendedState = extended
+}
+
+/** x87, SSE and AVX as an XSAVE area. */
+export function xsaveOfCpu(cpu: Cpu): Uint8Array {
+  const xsave = new Uint8Array(XSAVE_SIZE)
+  const view = new DataView(xsave.buffer)
+  const wide = (at: number, value: bigint) => {
+    view.setBigUint64(at, value & 0xffff_ffff_ffff_ffffn, true)
+    view.setBigUint64(at + 8, value >> 64n, true)
+  }
+  const { x87 } = cpu
+  view.setUint16(0, x87.control, true)
+  view.setUint16(2, x87.status, true)
+  view.setUint8(4, x87.valid)
+  view.setUint16(6, x87.opcode, true)
+  view.setBigUint64(8, x87.instruction, true)
+  view.setBigUint64(16, x87.data, true)
+  const top = (x87.status >> 11) & 7
+  for (let i = 0; i < 8; i++) wide(32 + i * 16, x87.registers[(top + i) & 7]!)
+  view.setUint32(24, cpu.mxcsr, true)
+  for (let i = 0; i < 16; i++) wide(160 + i * 16, cpu.xmm[i]!)
+  const avx = cpu.ymmHigh.some(value => value !== 0n)
+  if (avx) for (let i = 0; i < 16; i++) wide(YMM_HIGH + i * 16, cpu.ymmHigh[i]!)
+  view.setBigUint64(512, avx ? 7n : 3n, true)
+  return xsave
+}
+
+/** The general registers in the order of struct kvm_regs. */
+export function registersOfCpu(cpu: Cpu): BigUint64Array {
+  const registers = new BigUint64Array(REGS_SIZE / 8)
+  for (const name of generalRegisters) registers[R[name]] = cpu.general[name]
+  registers[R.rip] = cpu.rip
+  registers[R.rflags] = cpu.rflags
+  return registers
 }

@@ -11,6 +11,8 @@
  * Names follow the Intel SDM; devices those of the PC/AT data sheets (8259A, 8254, MC146818, 16550, 8042).
  * Times are picoseconds: the finest unit of any platform (gem5's tick), so that none is rounded on the way in.
  */
+
+import type { HostedProgram } from './hosted-program.js'
 import {
   bits,
   byteString,
@@ -290,6 +292,8 @@ export interface MachineImage {
   readonly notUnderstood: readonly string[]
   /** A process without a kernel (gem5's SE mode): control registers and page tables are not real. */
   readonly userOnly?: boolean
+  /** The one program of a machine without a kernel, whose system calls a monitor serves: what the monitor keeps for it. */
+  readonly program?: HostedProgram
   /** What the guest's CPU offered it (CPUID), as QEMU spells features, where known. */
   readonly cpuFeatures?: ReadonlySet<string>
   readonly origin: Origin

@@ -12,6 +12,14 @@
  */
 import fs from 'node:fs'
 import koffi from 'koffi'
+import { specialRegistersFor } from '../../formats/microvm/guest-cpu.js'
+import {
+  AREA,
+  CONTROL,
+  FAULT_PORT,
+  FAULT_STUB_SIZE,
+  SYSCALL_PORT,
+} from '../../formats/microvm/guest-layout.js'
 import { exceptionsWithErrorCode, MSR, R, REGS_SIZE, SREGS_OFFSET, SREGS_SIZE } from '../../isa/x86-64-kvm.js'
 import { rearrangeXsave, STANDARD_XSAVE, XSAVE_SIZE, type XsaveComponent } from '../../isa/x86-64-xsave.js'
 import { hex } from '../../lib/bytes.js'
@@ -23,11 +31,9 @@ import {
   fitXsave,
   initialXsave,
   type StopHandle,
-  specialRegistersFor,
   type VirtualCpu,
 } from '../microvm/cpu.js'
 import type { GuestMemory } from '../microvm/guest-memory.js'
-import { AREA, CONTROL, FAULT_PORT, FAULT_STUB_SIZE, SYSCALL_PORT } from '../microvm/layout.js'
 import { hostCall, MAP_SHARED, mapMemory, NR, PROT_READ, PROT_WRITE, viewOf } from '../microvm/libc.js'
 import { EXIT, exitNames, KVM, MEM_LOG_DIRTY_PAGES, RUN, SYNC } from './ioctl.js'
 

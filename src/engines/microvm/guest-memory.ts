@@ -2,9 +2,16 @@
  * The memory of a guest: one private mapping of this process, seen flat (see layout.ts), with the page tables
  * kept in step with the table of mappings. Every pointer of the guest passes through `readable` or `writable`.
  */
+
+import {
+  type Layout,
+  layoutFor,
+  makeMonitorArea,
+  pageTables,
+  protectPages,
+} from '../../formats/microvm/guest-layout.js'
 import { HostError } from '../../lib/errors.js'
 import { PAGE_SIZE } from '../../model/memory.js'
-import { AREA, type Layout, layoutFor, writeMonitorArea } from './layout.js'
 import {
   hostCall,
   MAP_ANONYMOUS,
@@ -21,12 +28,6 @@ import { type Mapping, MappingTable, Protection } from './mappings.js'
 
 const ANONYMOUS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
 const READ_WRITE = PROT_READ | PROT_WRITE
-
-/** Page table entry bits (Intel SDM 3A, 4.5). The no-execute bit is bit 63: bit 31 of the upper half. */
-const PRESENT = 1
-const WRITABLE = 2
-const USER = 4
-const NO_EXECUTE_HIGH = 0x8000_0000
 
 /** A guest gave a bad address: EFAULT to it. */
 export class BadAddress extends Error {}
@@ -54,25 +55,14 @@ export class GuestMemory {
     this.bytes = viewOf(base, layout.totalSize)
     this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.length)
     this.mappings = new MappingTable(mappings)
-    const tables = layout.memorySize + layout.tables
-    this.#tables = new Uint32Array(
-      this.bytes.buffer,
-      this.bytes.byteOffset + tables,
-      (layout.totalSize - tables) / 4,
-    )
+    this.#tables = pageTables(this.bytes.subarray(layout.memorySize), layout)
   }
 
   /** Fresh memory: zeros, nothing mapped but the monitor's area. */
   static create(memorySize: number): GuestMemory {
     const layout = layoutFor(memorySize)
     const memory = new GuestMemory(layout, reserve(layout.totalSize), [])
-    writeMonitorArea(memory.bytes.subarray(memorySize), layout)
-    memory.#setEntries(memorySize, layout.totalSize, PRESENT | WRITABLE, NO_EXECUTE_HIGH)
-    const stub = memorySize + AREA.faultStubs
-    memory.#setEntries(stub, stub + PAGE_SIZE, PRESENT, 0)
-    // The stub has to be a user page: nested PVM enters it without leaving ring 3.
-    const entry = memorySize + AREA.syscallStub
-    memory.#setEntries(entry, entry + PAGE_SIZE, PRESENT | USER, 0)
+    makeMonitorArea(memory.bytes.subarray(memorySize), layout)
     return memory
   }
 
@@ -155,7 +145,7 @@ export class GuestMemory {
   /** Unmaps what is mapped of [start, end). Its pages go back to the host and read as zeros when mapped again. */
   unmap(start: number, end: number): void {
     for (const part of this.mappings.within(start, end)) {
-      this.#setEntries(part.start, part.end, 0, 0)
+      this.#setProtection(part.start, part.end, Protection.none)
       this.discard(part.start, part.end)
       this.noteDirty(part.start, part.end)
     }
@@ -193,27 +183,10 @@ export class GuestMemory {
   }
 
   #setProtection(start: number, end: number, protection: number): void {
-    if ((protection & 7) === 0) this.#setEntries(start, end, 0, 0)
-    else
-      this.#setEntries(
-        start,
-        end,
-        PRESENT | USER | (protection & Protection.write ? WRITABLE : 0),
-        protection & Protection.execute ? 0 : NO_EXECUTE_HIGH,
-      )
-    this.onChange?.(start, end)
-  }
-
-  /** Writes the page table entries of [start, end): one u64 a page, as two halves. */
-  #setEntries(start: number, end: number, low: number, high: number): void {
-    const first = start / PAGE_SIZE
-    const last = end / PAGE_SIZE
-    for (let page = first; page < last; page++) {
-      this.#tables[page * 2] = low === 0 ? 0 : page * PAGE_SIZE + low
-      this.#tables[page * 2 + 1] = high
-    }
+    protectPages(this.#tables, start, end, protection)
     const tables = this.memorySize + this.layout.tables
-    this.noteDirty(tables + first * 8, tables + last * 8)
+    this.noteDirty(tables + (start / PAGE_SIZE) * 8, tables + (end / PAGE_SIZE) * 8)
+    this.onChange?.(start, end)
   }
 }
 

@@ -3,13 +3,13 @@
  * on the stack argc, argv, envp and the auxiliary vector (System V ABI, AMD64 supplement, 3.4.1).
  */
 import crypto from 'node:crypto'
+import { LOWEST_ADDRESS, PIE_BASE, type ProgramRoom, STACK_SIZE } from '../../formats/microvm/guest-layout.js'
 import { FileSource } from '../../lib/byte-source.js'
 import { EM, ET, PF, PT, readElfHeader, readNotes, readProgramHeaders } from '../../lib/elf-header.js'
 import { LossError, UnreadableError, UsageError } from '../../lib/errors.js'
 import { PAGE_SIZE } from '../../model/memory.js'
 import type { ProcessState } from './guest.js'
 import type { GuestMemory } from './guest-memory.js'
-import { LOWEST_ADDRESS, PIE_BASE, type ProgramRoom, STACK_SIZE } from './layout.js'
 import { Protection } from './mappings.js'
 
 const NT_GNU_ABI_TAG = 1

@@ -2,7 +2,7 @@
  * What lies where in a guest's address space: the ranges that the program, brk, mmap and mprotect made.
  * The truth about pointers of the guest; the page tables are made from it.
  */
-import { LOWEST_ADDRESS } from './layout.js'
+import { LOWEST_ADDRESS } from '../../formats/microvm/guest-layout.js'
 
 /** What may be done with a mapping, in the numbering of mmap(2). */
 export const Protection = { none: 0, read: 1, write: 2, execute: 4 } as const

@@ -58,8 +58,6 @@ export type Ended =
 export type Request =
   | { readonly command: 'run' }
   | { readonly command: 'save'; readonly path: string; readonly withFiles: boolean }
-  /** Writes the ScratchVM's `vm_image.sav` and `mem2.txt`. */
-  | { readonly command: 'save-seed'; readonly folder: string }
   | { readonly command: 'describe'; readonly withFiles: boolean }
   | { readonly command: 'release' }
 

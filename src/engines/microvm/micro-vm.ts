@@ -164,11 +164,6 @@ export class MicroVm {
     return this.#ask({ command: 'save', path, withFiles }, 'saved')
   }
 
-  /** Writes the ScratchVM's `vm_image.sav` and `mem2.txt`. @throws LossError when the guest does not fit. */
-  async saveSeedImage(folder: string): Promise<void> {
-    await this.#ask({ command: 'save-seed', folder }, 'done')
-  }
-
   /** Everything but memory, of a guest that stands still: a header without extents, and contents of files and pipes. */
   async describe(
     withFiles: boolean,

@@ -1,6 +1,8 @@
 /** A microvm image → a guest that stands still, ready to run. The other way is `save.ts`. */
 import crypto from 'node:crypto'
 import fs from 'node:fs'
+import { USER_END } from '../../formats/microvm/guest-cpu.js'
+import { LARGEST_MEMORY, layoutFor, SMALLEST_MEMORY } from '../../formats/microvm/guest-layout.js'
 import { blocks, type MicroVmFile, openMicroVmFile } from '../../formats/microvm/image-file.js'
 import { type FileRecord, fileKinds, type MicroVmRecord } from '../../formats/microvm/record.js'
 import { SREGS_OFFSET } from '../../isa/x86-64-kvm.js'
@@ -9,13 +11,11 @@ import type { CpuFactory } from './cpu.js'
 import { hostCpuFeatures } from './cpu-features.js'
 import { type Guest, type HostSide, newProcess } from './guest.js'
 import { GuestMemory } from './guest-memory.js'
-import { LARGEST_MEMORY, layoutFor, SMALLEST_MEMORY } from './layout.js'
 import { hostCall, NR } from './libc.js'
 import { O, type OpenFile, OpenFiles } from './open-files.js'
 import { setRealTimer } from './timers.js'
 
 const SEEK_SET = 0
-export const USER_END = 1n << 47n
 
 /** What to do when a file is not as it was at the save. */
 export type FilePolicy =
@@ -203,9 +203,13 @@ function openAgain(
   if (opened.kind !== kind) throw fileError(record, `it is now a ${opened.kind}`, files)
   if (kind === 'regular' && options.files === 'refuse') {
     const now = OpenFiles.describe(opened.hostFd)
-    if (now.size !== record.size)
+    // An image that came from another format knows of a file only how far the guest had got in it.
+    if (record.mtime === 0n && now.size < record.offset)
+      throw fileError(record, `${now.size} bytes now, at least ${record.offset} at the save`, files)
+    if (record.mtime !== 0n && now.size !== record.size)
       throw fileError(record, `${now.size} bytes now, ${record.size} bytes at the save`, files)
-    if (now.mtime !== record.mtime) throw fileError(record, 'it was written to after the save', files)
+    if (record.mtime !== 0n && now.mtime !== record.mtime)
+      throw fileError(record, 'it was written to after the save', files)
   }
   if (hostCall(NR.lseek, opened.hostFd, record.offset, SEEK_SET) < 0)
     throw fileError(record, 'its offset cannot be set', files)

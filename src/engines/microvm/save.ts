@@ -2,6 +2,7 @@
 import crypto from 'node:crypto'
 import fs from 'node:fs'
 import { crc32 } from 'node:zlib'
+import { guestMsrs, KEPT_FLAGS, specialRegistersFor } from '../../formats/microvm/guest-cpu.js'
 import { encodeHeader } from '../../formats/microvm/header.js'
 import {
   type CpuRecord,
@@ -10,15 +11,13 @@ import {
   fileKinds,
   type MicroVmRecord,
 } from '../../formats/microvm/record.js'
-import { MSR, R } from '../../isa/x86-64-kvm.js'
+import { R } from '../../isa/x86-64-kvm.js'
 import { writeFileAtomically, writeFully } from '../../lib/atomic-file.js'
 import { isZero } from '../../lib/bytes.js'
 import { ImagoError } from '../../lib/errors.js'
 import { PAGE_SIZE } from '../../model/memory.js'
-import { specialRegistersFor } from './cpu.js'
 import { hostCpuFeatures } from './cpu-features.js'
 import type { Guest } from './guest.js'
-import { AREA, CONTROL } from './layout.js'
 import { hostCall, NR } from './libc.js'
 import { type OpenFile, OpenFiles } from './open-files.js'
 import { realTimerLeft } from './timers.js'
@@ -26,8 +25,6 @@ import { realTimerLeft } from './timers.js'
 const SEEK_CUR = 1
 const LONGEST_EXTENT = 4 << 20
 const FIONREAD = 0x541b
-/** The flags of a ring-3 program; RF and the like are of the moment. */
-export const KEPT_FLAGS = 0x240dd5n
 
 export interface SaveOptions {
   /** Store the content of regular files, too. */
@@ -136,12 +133,7 @@ function cpuRecord(guest: Guest): CpuRecord {
   return {
     registers,
     special: specialRegistersFor(layout, state.fsBase, state.gsBase),
-    msrs: [
-      { index: MSR.EFER, value: CONTROL.efer },
-      { index: MSR.STAR, value: CONTROL.star },
-      { index: MSR.LSTAR, value: BigInt(layout.memorySize + AREA.syscallStub) },
-      { index: MSR.SFMASK, value: CONTROL.sfmask },
-    ],
+    msrs: guestMsrs(layout),
     xcr0: state.xcr0,
     xsave: state.xsave,
     // A program of glibc has chosen its code by this host's CPU; others use the x86-64 baseline.

@@ -1,47 +1,29 @@
-/** A guest ⇄ the ScratchVM's `vm_image.sav`. */
-import fs from 'node:fs'
+/** The ScratchVM's `vm_image.sav` → a guest. The way back is formats/scratchvm/write.ts, from the guest's own image. */
 import path from 'node:path'
+import { KEPT_FLAGS, USER_END } from '../../formats/microvm/guest-cpu.js'
+import { SMALLEST_MEMORY } from '../../formats/microvm/guest-layout.js'
 import { readScratchRecord } from '../../formats/scratchvm/model.js'
 import {
-  encodeScratch,
   filePath,
-  fpuOfXsave,
   looksLikeScratch,
-  MEMORY_ROOM,
-  MOST_FILES,
-  MSR_ROOM,
-  PATH_ROOM,
   type ScratchFile,
   type ScratchRecord,
   xsaveOfFpu,
 } from '../../formats/scratchvm/record.js'
+import { SYSRET } from '../../formats/scratchvm/seed-layout.js'
 import { decodeSpecialRegisters, R } from '../../isa/x86-64-kvm.js'
-import { writeFileAtomically, writeFully } from '../../lib/atomic-file.js'
-import { isZero } from '../../lib/bytes.js'
+import { FileSource } from '../../lib/byte-source.js'
 import { LossError, UnreadableError } from '../../lib/errors.js'
 import { PAGE_SIZE } from '../../model/memory.js'
 import type { CpuFactory, CpuState } from './cpu.js'
 import { type Guest, type HostSide, newProcess } from './guest.js'
 import { GuestMemory } from './guest-memory.js'
-import { SMALLEST_MEMORY } from './layout.js'
 import { hostCall, NR } from './libc.js'
 import { Protection } from './mappings.js'
-import { O, type OpenFile, OpenFiles } from './open-files.js'
-import { type RestoreGuestOptions, replaceContent, USER_END } from './restore.js'
-import { KEPT_FLAGS } from './save.js'
-import {
-  SEED_MEMORY,
-  SEED_RETURN,
-  SYSRET,
-  seedMsrs,
-  seedSpecialRegisters,
-  writeSeedArea,
-} from './seed-layout.js'
+import { O, OpenFiles } from './open-files.js'
+import { type RestoreGuestOptions, replaceContent } from './restore.js'
 
 const SEEK_SET = 0
-const SEEK_CUR = 1
-/** Upper halves of YMM and what follows: struct kvm_fpu has no room for them. */
-const XSAVE_EXTENDED = 576
 
 /** Its memory lies flat at its own addresses, all of it writable and executable as it was there.
  * @throws UnreadableError, LossError */
@@ -167,108 +149,12 @@ function restoreContent(
   replaceContent(files, at, filePath(file), 0o644, [content])
 }
 
-/** Writes `vm_image.sav` and `mem2.txt` (the memory as it is) into `folder`. @throws LossError when the guest does not fit. */
-export function saveSeedGuest(guest: Guest, folder: string): void {
-  const record = seedRecordOf(guest)
-  const write = (name: string, bytes: Uint8Array) =>
-    writeFileAtomically(path.join(folder, name), fd => writeFully(fd, bytes, 0))
-  write('vm_image.sav', encodeScratch(record))
-  write('mem2.txt', record.memory.subarray(0, SEED_MEMORY))
-}
-
-function seedRecordOf(guest: Guest): ScratchRecord {
-  const state = guest.cpu.readState()
-  refuseWhatIsLost(guest, state)
-  const registers = state.registers.slice()
-  const flags = (registers[R.rflags]! & KEPT_FLAGS) | 2n
-  // After a system call rcx and r11 hold rip and rflags, and the image can stand at the sysretq as the ScratchVM's do.
-  const returning = registers[R.rcx] === registers[R.rip] && ((registers[R.r11]! & KEPT_FLAGS) | 2n) === flags
-  registers[R.rflags] = flags
-  if (returning) registers[R.rip] = SEED_RETURN
-  const memory = new Uint8Array(MEMORY_ROOM)
-  memory.set(guest.memory.bytes.subarray(0, SEED_MEMORY))
-  writeSeedArea(memory)
-  const files = [...guest.files.descriptors]
-    .filter(([, { file }]) => file.kind !== 'standard')
-    .map(([fd, { file }]) => seedFile(fd, file))
-  return {
-    registers,
-    special: seedSpecialRegisters(returning ? 0 : 3, state.fsBase, state.gsBase),
-    msrCount: seedMsrs.length,
-    msrPadding: 0,
-    msrs: Array.from({ length: MSR_ROOM }, (_, i) => ({
-      index: seedMsrs[i]?.index ?? 0,
-      reserved: 0,
-      data: seedMsrs[i]?.value ?? 0n,
-    })),
-    fpu: fpuOfXsave(state.xsave),
-    memorySize: BigInt(SEED_MEMORY),
-    memoryBase: 0n,
-    memory,
-    fileCount: files.length,
-    padding: new Uint8Array(7),
-    files: Array.from({ length: MOST_FILES }, (_, i) => files[i] ?? noFile()),
-  }
-}
-
-const noFile = (): ScratchFile => ({
-  ...{ guestFd: 0, hostFd: 0, flags: 0, startAddress: 0, offset: 0n },
-  path: new Uint8Array(PATH_ROOM),
-})
-
-function seedFile(guestFd: number, file: OpenFile): ScratchFile {
-  const room = new Uint8Array(PATH_ROOM)
-  room.set(Buffer.from(file.name, 'latin1'))
-  return {
-    guestFd,
-    hostFd: file.hostFd,
-    flags: file.flags,
-    startAddress: Number(file.writtenFrom ?? 0n),
-    offset: BigInt(hostCall(NR.lseek, file.hostFd, 0, SEEK_CUR)),
-    path: room,
-  }
-}
-
-/** Everything of a guest that the struct has no field for. @throws LossError */
-function refuseWhatIsLost(guest: Guest, state: CpuState): void {
-  const { memory, files, process } = guest
-  const refuse = (found: string, hint?: string): never => {
-    throw new LossError('the guest does not fit into an image of the ScratchVM', {
-      found,
-      expected: `a static program in the first ${SEED_MEMORY} bytes of memory, with open files only`,
-      hint,
-    })
-  }
-  const beyond = memory.mappings.list.find(mapping => mapping.end > SEED_MEMORY)
-  if (beyond !== undefined) refuse(`memory at 0x${beyond.start.toString(16)} (${beyond.name || 'anonymous'})`)
-  const view = new DataView(state.xsave.buffer, state.xsave.byteOffset, state.xsave.length)
-  if ((view.getBigUint64(512, true) & ~3n) !== 0n && !isZero(state.xsave.subarray(XSAVE_EXTENDED)))
-    refuse('AVX registers in use')
-  if (process.realTimer !== undefined) refuse('a running timer')
-  if (process.actions.size > 0 || process.pendingSignals !== 0n || process.signalMask !== 0n)
-    refuse('handlers, masks or pending ones of signals')
-  if (files.workingDirectory !== '/') refuse(`another current folder, ${files.workingDirectory}`)
-  for (const fd of [0, 1, 2])
-    if (files.get(fd)?.kind !== 'standard') refuse(`descriptor ${fd} is no standard stream`)
-  const open = [...files.descriptors].filter(([fd]) => fd > 2)
-  if (open.length > MOST_FILES) refuse(`${open.length} open files`)
-  for (const [fd, { file }] of open) {
-    if (file.kind !== 'regular') refuse(`descriptor ${fd} is a ${file.kind}`)
-    if (file.references > 1) refuse(`descriptor ${fd} shares its file with another`)
-    if (Buffer.byteLength(file.name, 'latin1') >= PATH_ROOM)
-      refuse(`the path of descriptor ${fd} is too long`)
-    if ((file.writtenFrom ?? 0n) >= BigInt(SEED_MEMORY))
-      refuse(`descriptor ${fd} was written from other memory`)
-  }
-}
-
-/** True when the file may be one by its size; the format has no magic. */
+/** True when the file may be one by its size; the format has no magic. @throws UnreadableError when it cannot be read */
 export function isSeedImage(image: string): boolean {
-  const head = new Uint8Array(4096)
-  const fd = fs.openSync(image, 'r')
+  const source = new FileSource(image)
   try {
-    return looksLikeScratch(fs.fstatSync(fd).size, head.subarray(0, fs.readSync(fd, head, 0, head.length, 0)))
+    return looksLikeScratch(source.size, source.read(0, Math.min(4096, source.size)))
   } finally {
-    fs.closeSync(fd)
+    source.close()
   }
 }

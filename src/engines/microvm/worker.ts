@@ -4,6 +4,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads'
 import { encodeHeader } from '../../formats/microvm/header.js'
+import { SEED_ROOM } from '../../formats/scratchvm/seed-layout.js'
 import { exceptionNames } from '../../isa/x86-64-kvm.js'
 import { ImagoError } from '../../lib/errors.js'
 import { PAGE_SIZE } from '../../model/memory.js'
@@ -18,8 +19,7 @@ import { faultReport, hostSide, Monitor, type Outcome } from './monitor.js'
 import { OpenFiles } from './open-files.js'
 import { restoreGuest } from './restore.js'
 import { describeGuest, saveGuest } from './save.js'
-import { isSeedImage, restoreSeedGuest, saveSeedGuest } from './seed-image.js'
-import { SEED_ROOM } from './seed-layout.js'
+import { isSeedImage, restoreSeedGuest } from './seed-image.js'
 import { STOP_WORD } from './stop-word.js'
 
 const setup = workerData as WorkerSetup
@@ -81,9 +81,6 @@ function serve(guest: Guest, monitor: Monitor, request: Request): Reply {
       const now = BigInt(Date.now()) * 1_000_000n
       return { kind: 'saved', ...saveGuest(guest, request.path, { withFiles: request.withFiles, now }) }
     }
-    case 'save-seed':
-      saveSeedGuest(guest, request.folder)
-      return { kind: 'done' }
     case 'describe': {
       const now = BigInt(Date.now()) * 1_000_000n
       const { record, contents } = describeGuest(guest, { withFiles: request.withFiles, now })

@@ -9,5 +9,6 @@ export const microvm: MachineFormat = {
   container: 'file',
   probe: ({ head }) => Buffer.from(head.subarray(0, MAGIC.length)).equals(MAGIC),
   read: async path => (await import('./model.js')).readMicroVm(path),
+  write: async (image, path) => (await import('./write.js')).writeMicroVm(image, path),
   verify: async path => (await import('./image-file.js')).verifyMicroVmFile(path),
 }

@@ -4,7 +4,7 @@ import { cpuOfKvm } from '../../isa/x86-64-kvm-model.js'
 import { type MachineImage, noDevices } from '../../model/machine.js'
 import { type Extent, Memory } from '../../model/memory.js'
 import { openMicroVmFile } from './image-file.js'
-import { fileKinds } from './record.js'
+import { fileKinds, type MicroVmRecord } from './record.js'
 
 export function readMicroVm(path: string): MachineImage {
   const { source, record, memoryOffset } = openMicroVmFile(path)
@@ -29,6 +29,16 @@ export function readMicroVm(path: string): MachineImage {
     cpus: [cpuOfKvm(record.cpu)],
     devices: noDevices(),
     notUnderstood: [],
+    program: {
+      name: record.process.name,
+      memorySize: Number(record.usableBytes),
+      mappings: record.mappings,
+      files: record.descriptors.flatMap(({ fd, file }) => {
+        const { kind, name, flags, offset, writtenFrom } = record.files[file]!
+        return fileKinds[kind] === 'regular' ? [{ fd, name, flags, offset, writtenFrom }] : []
+      }),
+      more: whatElse(record),
+    },
     ...(record.cpu.features === '' ? {} : { cpuFeatures: new Set(record.cpu.features.split(' ')) }),
     origin: {
       format: 'microvm',
@@ -43,4 +53,26 @@ export function readMicroVm(path: string): MachineImage {
       raw: record,
     },
   }
+}
+
+/** What of a guest is more than memory, CPU and open files by path. */
+function whatElse({ process, signals, files, descriptors, realTimer }: MicroVmRecord): string[] {
+  const more: string[] = []
+  if (signals.length > 0 || process.pendingSignals !== 0n || process.signalMask !== 0n)
+    more.push('handlers, masks or pending ones of signals')
+  if (realTimer !== undefined) more.push('a running timer')
+  if (process.sleepLeft >= 0n) more.push('a sleep that was cut short')
+  if (process.workingDirectory !== '/') more.push(`another current folder, ${process.workingDirectory}`)
+  for (const fd of [0, 1, 2]) {
+    const descriptor = descriptors.find(candidate => candidate.fd === fd)
+    if (descriptor === undefined || fileKinds[files[descriptor.file]!.kind] !== 'standard')
+      more.push(`descriptor ${fd} is no standard stream`)
+  }
+  for (const { fd, file } of descriptors.filter(({ fd }) => fd > 2)) {
+    const kind = fileKinds[files[file]!.kind]
+    if (kind !== 'regular') more.push(`descriptor ${fd} is a ${kind}`)
+    else if (descriptors.filter(other => other.file === file).length > 1)
+      more.push(`descriptor ${fd} shares its file with another`)
+  }
+  return more
 }

@@ -10,4 +10,5 @@ export const scratchvm: MachineFormat = {
   container: 'file',
   probe: ({ path, head, entries }) => entries === undefined && looksLikeScratch(fs.statSync(path).size, head),
   read: async path => (await import('./model.js')).readScratch(path),
+  write: async (image, path) => (await import('./write.js')).writeScratch(image, path),
 }

@@ -40,6 +40,19 @@ export function readScratch(path: string): MachineImage {
     ],
     devices: noDevices(),
     notUnderstood: [],
+    program: {
+      name: path.split('/').at(-1)!,
+      memorySize: Number(record.memorySize),
+      mappings: [{ start: 0n, end: record.memorySize, protection: 7, name: 'program' }],
+      files: open.map(file => ({
+        fd: file.guestFd,
+        name: filePath(file),
+        flags: file.flags,
+        offset: file.offset,
+        writtenFrom: BigInt(file.startAddress),
+      })),
+      more: [],
+    },
     origin: {
       format: 'scratchvm',
       path,

@@ -75,6 +75,49 @@ test('vm run --seed-image writes an image that goes on, and the memory beside it
   }
 })
 
+test('an image travels from the ScratchVM to a microvm image and back, and goes on from each', ({ skip }) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const folder = temporaryFolder()
+  const at = (name: string) => path.join(folder, name)
+  fs.writeFileSync(at('a.sav'), scratchSample())
+  const file = at('ay_caramba.txt')
+  const converted = imago(['convert', 'a.sav', '--to', 'microvm', '-o', 'b.vm', '--json'], { cwd: folder })
+  expect(JSON.parse(converted.stdout).losses).toMatchObject([{ kind: 'defaulted', subject: 'fd 8' }])
+  expect(imago(['verify', 'b.vm'], { cwd: folder }).code).toBe(0)
+  expect(imago(['convert', 'b.vm', '--to', 'scratchvm', '-o', 'c.sav'], { cwd: folder }).code).toBe(0)
+  expect(imago(['convert', 'a.sav', '--to', 'scratchvm', '-o', 'd.sav'], { cwd: folder }).code).toBe(0)
+  expect(fs.readFileSync(at('d.sav')).equals(fs.readFileSync(at('a.sav')))).toBe(true)
+  for (const image of ['b.vm', 'c.sav'])
+    for (const engine of ['kvm', 'unicorn']) {
+      fs.writeFileSync(file, sampleTexts.before)
+      const words = ['vm', 'restore', '-q', '--engine', engine, image]
+      expect(imago(words, { cwd: folder })).toMatchObject({ code: 0, stdout: sampleTexts.said })
+      expect(fs.readFileSync(file, 'utf8')).toBe(both)
+    }
+  fs.writeFileSync(file, 'short')
+  const refused = imago(['vm', 'restore', '-q', 'b.vm'], { cwd: folder })
+  expect(refused.code).toBe(4)
+  expect(refused.stderr).toContain('5 bytes now, at least 16 at the save')
+})
+
+test('what does not fit into a format is refused with the reason, and nothing is written', ({ skip }) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const folder = temporaryFolder()
+  expect(imago(['vm', 'run', '-q', '-o', 'c.vm', guest('caramba')], { cwd: folder }).code).toBe(0)
+  const large = imago(['convert', 'c.vm', '--to', 'scratchvm', '-o', 'c.sav'], { cwd: folder })
+  expect(large.code).toBe(4)
+  expect(large.stderr).toMatch(/found: +memory at 0x400000 \(program\)/)
+  const machine = path.join(packageRoot, 'test/data/machine/palacios-synthetic')
+  for (const format of ['microvm', 'scratchvm']) {
+    const kernel = imago(['convert', machine, '--to', format, '-o', 'p'], { cwd: folder })
+    expect(kernel.code).toBe(4)
+    expect(kernel.stderr).toContain('with a kernel of its own')
+  }
+  expect(fs.readdirSync(folder).sort()).toEqual(['ay_caramba.txt', 'c.vm'])
+})
+
 test("inspect prints the ScratchVM's block and the upcoming instructions in words", () => {
   const folder = temporaryFolder()
   fs.writeFileSync(path.join(folder, 'vm_image.sav'), scratchSample())

@@ -1,7 +1,8 @@
 /** System calls that change the address space: brk, mmap, munmap, mprotect, mremap, madvise. */
+
+import { LOWEST_ADDRESS } from '../../../formats/microvm/guest-layout.js'
 import { PAGE_SIZE } from '../../../model/memory.js'
 import type { Guest } from '../guest.js'
-import { LOWEST_ADDRESS } from '../layout.js'
 import { hostCall, NR } from '../libc.js'
 import { Protection } from '../mappings.js'
 import { type Arguments, E, int, row, type SystemCall, size } from './table.js'

@@ -107,8 +107,52 @@ export function layoutFor(memorySize: number): Layout {
   return { memorySize, directoryCount, tables, areaSize, totalSize: memorySize + areaSize }
 }
 
+/** Page table entry bits (Intel SDM 3A, 4.5). The no-execute bit is bit 63: bit 31 of the upper half. */
+const PRESENT = 1
+const WRITABLE = 2
+const USER = 4
+const NO_EXECUTE_HIGH = 0x8000_0000
+
+/** The page tables within the monitor's area: an entry a page, as two halves. */
+export function pageTables(area: Uint8Array, layout: Layout): Uint32Array {
+  return new Uint32Array(area.buffer, area.byteOffset + layout.tables, (layout.areaSize - layout.tables) / 4)
+}
+
+function setEntries(tables: Uint32Array, start: number, end: number, low: number, high: number): void {
+  for (let page = start / PAGE_SIZE; page < end / PAGE_SIZE; page++) {
+    tables[page * 2] = low === 0 ? 0 : page * PAGE_SIZE + low
+    tables[page * 2 + 1] = high
+  }
+}
+
+/** What the program may do with the pages of [start, end): 1 read, 2 write, 4 execute; 0 makes them fault. */
+export function protectPages(tables: Uint32Array, start: number, end: number, protection: number): void {
+  if ((protection & 7) === 0) setEntries(tables, start, end, 0, 0)
+  else
+    setEntries(
+      tables,
+      start,
+      end,
+      PRESENT | USER | (protection & 2 ? WRITABLE : 0),
+      protection & 4 ? 0 : NO_EXECUTE_HIGH,
+    )
+}
+
+/** Fills the monitor's area of a guest in which nothing is mapped yet. */
+export function makeMonitorArea(area: Uint8Array, layout: Layout): void {
+  const { memorySize, totalSize } = layout
+  writeMonitorArea(area, layout)
+  const tables = pageTables(area, layout)
+  setEntries(tables, memorySize, totalSize, PRESENT | WRITABLE, NO_EXECUTE_HIGH)
+  const stub = memorySize + AREA.faultStubs
+  setEntries(tables, stub, stub + PAGE_SIZE, PRESENT, 0)
+  // The stub has to be a user page: nested PVM enters it without leaving ring 3.
+  const entry = memorySize + AREA.syscallStub
+  setEntries(tables, entry, entry + PAGE_SIZE, PRESENT | USER, 0)
+}
+
 /** Writes GDT, TSS, IDT, stubs and the upper levels of the page tables into the monitor's area. */
-export function writeMonitorArea(area: Uint8Array, layout: Layout): void {
+function writeMonitorArea(area: Uint8Array, layout: Layout): void {
   const view = new DataView(area.buffer, area.byteOffset, area.length)
   const base = layout.memorySize
   const put = (offset: number, value: bigint) => view.setBigUint64(offset, value, true)

@@ -11,11 +11,22 @@
  *   0xf000   the end
  */
 import { encodeSpecialRegisters, type KvmSegment, MSR } from '../../isa/x86-64-kvm.js'
-import { GDT_DESCRIPTORS, GDT_LIMIT, type ProgramRoom, SELECTOR } from './layout.js'
+
+/** Descriptors and selectors: null, kernel code, kernel data, user code 32, user data, user code 64; the TSS follows. */
+const GDT_DESCRIPTORS = [
+  0n,
+  0x00af9b000000ffffn,
+  0x00cf93000000ffffn,
+  0x00cffb000000ffffn,
+  0x00cff3000000ffffn,
+  0x00affb000000ffffn,
+]
+const GDT_LIMIT = 0x3f
+const SELECTOR = { userData: 0x23, userCode: 0x2b, tss: 0x30 } as const
 
 export const SEED_MEMORY = 61_440
 /** Where a program and its stack may be. */
-export const SEED_ROOM: ProgramRoom = { lowest: 0x9000, top: SEED_MEMORY, stackSize: 0x2000 }
+export const SEED_ROOM = { lowest: 0x9000, top: SEED_MEMORY, stackSize: 0x2000 }
 
 const SEED = {
   pml4: 0x1000,

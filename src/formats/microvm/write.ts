@@ -1,0 +1,156 @@
+/** A program of another monitor without a kernel (an image of the ScratchVM) → a microvm image, with the area of our monitor. */
+import path from 'node:path'
+import { crc32 } from 'node:zlib'
+import { R } from '../../isa/x86-64-kvm.js'
+import { registersOfCpu, xsaveOfCpu } from '../../isa/x86-64-kvm-model.js'
+import { writeFileAtomically, writeFully } from '../../lib/atomic-file.js'
+import { isZero } from '../../lib/bytes.js'
+import { LossError, UnreadableError } from '../../lib/errors.js'
+import type { Cpu, MachineImage } from '../../model/machine.js'
+import { PAGE_SIZE } from '../../model/memory.js'
+import type { Loss } from '../format.js'
+import { guestMsrs, KEPT_FLAGS, specialRegistersFor, USER_END } from './guest-cpu.js'
+import {
+  LARGEST_MEMORY,
+  layoutFor,
+  makeMonitorArea,
+  pageTables,
+  protectPages,
+  SMALLEST_MEMORY,
+} from './guest-layout.js'
+import { encodeHeader } from './header.js'
+import { fileKinds, type MicroVmRecord } from './record.js'
+
+const SYSRET = Buffer.from([0x48, 0x0f, 0x07])
+const HLT = 0xf4
+/** 2 MiB: what the layout counts in. */
+const GRAIN = 2 << 20
+
+/** @throws LossError for a machine that is more than one program, or whose program stands in its monitor. */
+export async function writeMicroVm(image: MachineImage, target: string): Promise<readonly Loss[]> {
+  const { program } = image
+  if (program === undefined || image.cpus.length !== 1)
+    throw new LossError('a micro-VM runs one program without a kernel', {
+      found: `a machine of format ${image.origin.format}, with a kernel of its own`,
+      hint: 'imago vm resume lets a whole machine go on (in QEMU)',
+    })
+  if (image.origin.format === 'microvm') throw new LossError('this is a microvm image already')
+  if (program.more.length > 0)
+    throw new LossError('the program does not fit into a microvm image', { found: program.more[0] })
+  const usable = Math.max(SMALLEST_MEMORY, Math.ceil(program.memorySize / GRAIN) * GRAIN)
+  if (usable > LARGEST_MEMORY) throw new LossError('more memory than a guest can have', { found: usable })
+  const layout = layoutFor(usable)
+  const cpu = programCpu(image)
+  const pageUp = (address: bigint) => ((address + 4095n) / 4096n) * 4096n
+  const end = pageUp(BigInt(program.memorySize))
+  const memory = Buffer.from(image.memory.read(0n, program.memorySize))
+  const pages = Buffer.concat([memory, Buffer.alloc(Number(end) - memory.length)])
+  const mappings = program.mappings.map(mapping => ({ ...mapping, end: pageUp(mapping.end) }))
+  const area = Buffer.from(new ArrayBuffer(layout.areaSize))
+  makeMonitorArea(area, layout)
+  const tables = pageTables(area, layout)
+  for (const { start, end, protection } of mappings)
+    protectPages(tables, Number(start), Number(end), protection)
+  const record: MicroVmRecord = {
+    memoryBytes: BigInt(layout.totalSize),
+    usableBytes: BigInt(usable),
+    cpu: {
+      registers: cpu.registers,
+      special: specialRegistersFor(layout, cpu.fsBase, cpu.gsBase),
+      msrs: guestMsrs(layout),
+      xcr0: 7n,
+      xsave: cpu.xsave,
+      features: '',
+    },
+    process: {
+      ...{
+        engine: image.origin.format,
+        name: program.name,
+        rootFolder: process.cwd(),
+        workingDirectory: '/',
+      },
+      ...{ readOnly: false, umask: 0o022, brkStart: end, brk: end, clearTid: 0n },
+      ...{ signalMask: 0n, pendingSignals: 0n, alternateStack: { address: 0n, size: 0n, flags: 2 } },
+      ...{ sleepLeft: -1n, savedAt: 0n },
+    },
+    signals: [],
+    mappings,
+    files: [
+      ...['stdin', 'stdout', 'stderr'].map((name, fd) =>
+        file('standard', { name, path: name, flags: fd === 0 ? 0 : 1 }),
+      ),
+      ...program.files.map(({ name, flags, offset, writtenFrom }) =>
+        file('regular', { name, path: path.posix.resolve('/', name), flags, offset, writtenFrom }),
+      ),
+    ],
+    descriptors: [0, 1, 2, ...program.files.map(({ fd }) => fd)].map((fd, i) => ({
+      fd,
+      file: i,
+      closeOnExec: 0,
+    })),
+    extents: [...extentsOf(pages, 0), ...extentsOf(area, usable)],
+    unknown: [],
+  }
+  const header = encodeHeader(record)
+  writeFileAtomically(target, fd => {
+    writeFully(fd, header, 0)
+    writeFully(fd, pages, header.length)
+    writeFully(fd, area, header.length + usable)
+  })
+  return program.files.map(({ fd, name }) => ({
+    kind: 'defaulted',
+    subject: `fd ${fd}`,
+    field: 'size and time of the file',
+    detail: `not in the image: ${name} must reach to its offset when it is restored`,
+  }))
+}
+
+function file(
+  kind: (typeof fileKinds)[number],
+  known: { name: string; path: string; flags: number; offset?: bigint; writtenFrom?: bigint },
+) {
+  return {
+    ...{ kind: fileKinds.indexOf(kind), mode: 0, pipe: -1, offset: 0n, size: 0n, mtime: 0n },
+    ...{ writtenFrom: 0n, contentOffset: 0n, contentLength: 0n, contentDigest: new Uint8Array(32) },
+    ...known,
+  }
+}
+
+/** The CPU in ring 3. A monitor that serves calls at a `hlt` saves its guest before the sysretq: that is undone here. */
+function programCpu(image: MachineImage) {
+  const cpu = image.cpus[0] as Cpu
+  const registers = registersOfCpu(cpu)
+  const next = image.memory.tryRead(cpu.rip, 4) ?? new Uint8Array()
+  if (SYSRET.equals(next.subarray(0, 3)) || (next[0] === HLT && SYSRET.equals(next.subarray(1)))) {
+    registers[R.rip] = registers[R.rcx]!
+    registers[R.rflags] = registers[R.r11]!
+  } else if (((cpu.segments.cs.attributes >> 5) & 3) !== 3)
+    throw new UnreadableError('this guest was saved outside of its program', {
+      file: image.origin.path,
+      address: cpu.rip,
+      found: Buffer.from(next).toString('hex'),
+      expected: 'sysretq (480f07), or ring 3',
+    })
+  registers[R.rflags] = (registers[R.rflags]! & KEPT_FLAGS) | 2n
+  const [fsBase, gsBase] = [cpu.segments.fs.base, cpu.segments.gs.base]
+  if (fsBase >= USER_END || gsBase >= USER_END)
+    throw new UnreadableError('a segment base is no user address', { file: image.origin.path })
+  return { registers, fsBase, gsBase, xsave: xsaveOfCpu(cpu) }
+}
+
+/** The runs of pages that are not zero, of what lies at `base`. */
+function extentsOf(bytes: Buffer, base: number): MicroVmRecord['extents'] {
+  const extents: MicroVmRecord['extents'] = []
+  for (let at = 0; at < bytes.length; ) {
+    let to = at
+    while (to < bytes.length && !isZero(bytes.subarray(to, to + PAGE_SIZE))) to += PAGE_SIZE
+    if (to > at)
+      extents.push({
+        address: BigInt(base + at),
+        length: BigInt(to - at),
+        crc: crc32(bytes.subarray(at, to)) >>> 0,
+      })
+    at = Math.max(to, at + PAGE_SIZE)
+  }
+  return extents
+}
