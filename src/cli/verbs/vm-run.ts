@@ -33,6 +33,10 @@ export const command: Command = {
       ...(await guestFrom(options, output)),
       start: { ...programFrom(options, program, args.rest), seedLayout: seed },
     })
+    if (vm.boundToCpu)
+      output.note(
+        "imago: a glibc program chooses its code by this host's CPU: its images go on only where the CPU can do as much (musl programs go on anywhere)",
+      )
     try {
       return await runSession(vm, { ...session, seedFolder: seed ? path.resolve('.') : undefined }, output)
     } finally {

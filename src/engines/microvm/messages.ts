@@ -67,6 +67,8 @@ export type Reply =
       readonly stop: StopHandle
       readonly memory: MemoryHandle
       readonly dirty: Int32Array
+      /** The program chooses its code by the CPU (glibc): its images are bound to it. */
+      readonly boundToCpu: boolean
     }
   | { readonly kind: 'ended'; readonly ended: Ended; readonly report: Report }
   | { readonly kind: 'saved'; readonly memoryBytes: number; readonly totalBytes: number }

@@ -48,6 +48,8 @@ export interface MicroVmOptions {
 export class MicroVm {
   readonly engine: EngineName
   readonly memory: MemoryHandle
+  /** The program chooses its code by the CPU (glibc): its images go on only where the CPU can do as much. */
+  readonly boundToCpu: boolean
   readonly #worker: Worker
   readonly #shared: Int32Array
   readonly #wakeFd: number
@@ -74,6 +76,7 @@ export class MicroVm {
     this.#stop = ready.stop
     this.memory = ready.memory
     this.#dirty = ready.dirty
+    this.boundToCpu = ready.boundToCpu
   }
 
   /** Makes the guest; it does not run yet. @throws what the worker met: UsageError, UnreadableError, HostError, … */

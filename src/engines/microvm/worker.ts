@@ -128,6 +128,7 @@ try {
     stop: guest.cpu.stopHandle,
     memory: { base, totalSize: layout.totalSize, memorySize },
     dirty,
+    boundToCpu: guest.process.boundToCpu,
   })
 } catch (error) {
   reply(failure(error))

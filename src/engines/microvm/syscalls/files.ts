@@ -67,13 +67,13 @@ function move(
   return result
 }
 
-/** readv, writev: the pieces one after the other, until one is not filled. */
-function vector(nr: number, reads: boolean) {
+/** readv, writev, preadv, pwritev: the pieces one after the other, until one is not filled. */
+function vector(nr: number, reads: boolean, positioned = false) {
   return (guest: Guest, a: Arguments): number => {
     const file = guest.files.get(int(a[0]))
     if (file === undefined) return -E.EBADF
     const count = int(a[2])
-    if (count < 0 || count > MOST_VECTORS) return -E.EINVAL
+    if (count < 0 || count > MOST_VECTORS || (positioned && long(a[3]) < 0)) return -E.EINVAL
     const table = guest.memory.readable(a[1], count * 16)
     let total = 0
     for (let i = 0; i < count; i++) {
@@ -82,7 +82,7 @@ function vector(nr: number, reads: boolean) {
       if (length === 0n) continue
       const place = span(guest, address, length, reads ? Protection.write : Protection.read)
       if (place === undefined) return total > 0 ? total : -E.EFAULT
-      const done = move(guest, file, nr, reads, place)
+      const done = move(guest, file, nr, reads, place, positioned ? a[3] + BigInt(total) : undefined)
       if (done < 0) return total > 0 ? total : done
       total += done
       if (done < size(length)) break
@@ -250,6 +250,8 @@ export const fileCalls: readonly SystemCall[] = [
   }),
   row(221, 'fadvise64', 'nnnn', () => 0),
   row(285, 'fallocate', 'nnnn', onDescriptor(285, true)),
+  row(295, 'preadv', 'nann', vector(NR.pread64, true, true)),
+  row(296, 'pwritev', 'nann', vector(NR.pwrite64, false, true)),
   row(292, 'dup3', 'nnn', (guest, a) =>
     a[0] === a[1] ? -E.EINVAL : duplicate(guest, int(a[0]), int(a[1]), (int(a[2]) & O.CLOEXEC) !== 0),
   ),

@@ -152,5 +152,7 @@ export const memoryCalls: readonly SystemCall[] = [
   }),
   row(12, 'brk', 'a', brk),
   row(25, 'mremap', 'annna', mremap),
+  // Mappings of files are private: there is nothing to write back.
+  row(26, 'msync', 'ann', (guest, a) => (range(guest, a[0], a[1]) === undefined ? -E.ENOMEM : 0)),
   row(28, 'madvise', 'ann', madvise),
 ]

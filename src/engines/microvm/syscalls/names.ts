@@ -130,6 +130,12 @@ const onOpened = (
     return result
   })
 
+/** chown: of what the name stands for, or of the link itself. */
+const chown = (guest: Guest, a: Arguments, follow: boolean): number =>
+  changing(guest, a[0], AT_FDCWD, path =>
+    guest.files.withPath(path, follow, fd => hostCall(260, fd, EMPTY, a[1], a[2], AT_EMPTY_PATH)),
+  )
+
 function changeFolder(guest: Guest, path: string): number {
   const { files } = guest
   const fd = files.resolve(path, 0o200000)
@@ -173,6 +179,8 @@ export const nameCalls: readonly SystemCall[] = [
   row(90, 'chmod', 'pn', (guest, a) =>
     onOpened(guest, a[0], AT_FDCWD, 0, fd => hostCall(91, fd, a[1] & 0o777n)),
   ),
+  row(92, 'chown', 'pnn', (guest, a) => chown(guest, a, true)),
+  row(94, 'lchown', 'pnn', (guest, a) => chown(guest, a, false)),
   row(137, 'statfs', 'pa', (guest, a) => {
     guest.memory.writable(a[1], 120)
     return withName(guest, a[0], AT_FDCWD, path =>

@@ -23,6 +23,7 @@ const FUTEX = {
   WAKE_BITSET: 10,
   COMMAND: 0x7f,
 } as const
+const PR_SET_NAME = 15
 const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn
 
 /** A host call that fills `bytes` bytes at argument `index`; a null pointer is passed on. */
@@ -152,6 +153,13 @@ function sysinfo(guest: Guest, a: Arguments): number {
   return 0
 }
 
+/** Real, effective and saved id: the last is the effective one. */
+const threeTimes = (real: number, effective: number) => (guest: Guest, a: Arguments) => {
+  for (const [i, nr] of [real, effective, effective].entries())
+    guest.memory.view.setUint32(guest.memory.writable(a[i]!, 4), hostCall(nr), true)
+  return 0
+}
+
 const constant = (value: number) => () => value
 const hostIdentity = (nr: number) => () => hostCall(nr)
 
@@ -159,6 +167,8 @@ export const processCalls: readonly SystemCall[] = [
   row(24, 'sched_yield', '', constant(0)),
   row(35, 'nanosleep', 'aa', (guest, a) => nanosleep(guest, a[0], 1, false)),
   row(39, 'getpid', '', constant(GUEST_PID)),
+  // There are no other processes, and none can be made.
+  row(61, 'wait4', 'nana', constant(-E.ECHILD)),
   row(60, 'exit', 'n', (_, a) => {
     throw new GuestExit(int(a[0]) & 0xff)
   }),
@@ -180,7 +190,12 @@ export const processCalls: readonly SystemCall[] = [
   row(110, 'getppid', '', constant(0)),
   row(111, 'getpgrp', '', constant(GUEST_PID)),
   row(112, 'setsid', '', constant(GUEST_PID)),
+  row(115, 'getgroups', 'na', constant(0)),
+  row(118, 'getresuid', 'aaa', threeTimes(102, 107)),
+  row(120, 'getresgid', 'aaa', threeTimes(104, 108)),
   row(121, 'getpgid', 'n', constant(GUEST_PID)),
+  // Its name is all that a thread may say of itself here.
+  row(157, 'prctl', 'nnnnn', (_, a) => (int(a[0]) === PR_SET_NAME ? 0 : -E.EINVAL)),
   row(158, 'arch_prctl', 'na', archPrctl),
   row(160, 'setrlimit', 'na', constant(0)),
   row(162, 'sync', '', constant(0)),
@@ -213,6 +228,8 @@ export const processCalls: readonly SystemCall[] = [
   row(273, 'set_robust_list', 'an', constant(0)),
   row(302, 'prlimit64', 'nnaa', (guest, a) => limit(guest, int(a[1]), a[3])),
   row(318, 'getrandom', 'ann', getrandom),
+  // Asked by glibc at start, which does without it.
+  row(334, 'rseq', 'annn', constant(-E.ENOSYS)),
   row(400, 'save', '', () => {
     throw new SaveRequested()
   }),
