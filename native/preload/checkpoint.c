@@ -125,6 +125,7 @@ static void on_checkpoint_signal(int signal, siginfo_t *info, void *context) {
     checkpoint(info, context);
     forget_request();
   }
+  set_back_interrupted_call(context);
   __atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
 }
 
@@ -149,6 +150,7 @@ static void go_on(uint64_t frame, uint64_t leader) {
   for (uint32_t left; (left = __atomic_load_n(&block->threads_to_come, __ATOMIC_ACQUIRE)) != 0;)
     futex_wait(&block->threads_to_come, left, false, NANOSECONDS);
   if (leader) call(munmap, block->restorer_start, block->restorer_size);
+  set_back_interrupted_call((struct ucontext *)frame);
   arch_return_to_frame(frame);
 }
 

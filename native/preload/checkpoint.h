@@ -97,6 +97,8 @@ void stop_here(void); /* the calling thread takes the stop signal */
 bool stop_threads(struct scratch *scratch);
 void release_threads(struct scratch *scratch);
 void note_own_thread(struct scratch *scratch, struct thread_slot *slot, void *info, void *context);
+/* interrupted.c */
+void set_back_interrupted_call(struct ucontext *context);
 /* process.c */
 void note_pending(struct scratch *scratch, uint32_t tid);
 void note_timers(struct scratch *scratch);

@@ -62,6 +62,7 @@ static void on_stop_signal(int signal, siginfo_t *info, void *context) {
   __atomic_add_fetch(&stopped, 1, __ATOMIC_ACQ_REL);
   futex_wake(&stopped, false);
   while (__atomic_load_n(&released, __ATOMIC_ACQUIRE) == 0) futex_wait(&released, 0, false, NANOSECONDS);
+  set_back_interrupted_call(context);
   __atomic_add_fetch(&left, 1, __ATOMIC_ACQ_REL);
   futex_wake(&left, false);
 }

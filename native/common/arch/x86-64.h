@@ -22,6 +22,7 @@
 #include <asm/ucontext.h>
 #include <asm/unistd.h>
 #include <linux/sched.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define ARCH_MACHINE 62 /* EM_X86_64 */
@@ -101,6 +102,33 @@ static inline uint64_t arch_sp(const struct ucontext *context) {
 
 static inline uint64_t arch_signal_mask(const struct ucontext *context) {
   return *(const uint64_t *)&context->uc_sigmask;
+}
+
+/**
+ * True when the frame's code was interrupted in the system call of this number, which so ended with EINTR: `syscall` leaves the address behind it in
+ * rcx, and the code before it loads the number, with at most some loads of arguments in between: mov $number, %eax is b8 and four bytes.
+ */
+static inline bool arch_interrupted_call(const struct ucontext *context, uint32_t number, uint64_t *argument) {
+  enum { LOOK_BACK = 24 };
+  const struct sigcontext *r = &context->uc_mcontext;
+  const unsigned char *code = (const unsigned char *)r->rip;
+  if (r->rax != (uint64_t)-4 /* EINTR */ || r->rcx != r->rip || (r->rip & 4095) < 8 || code[-2] != 0x0f || code[-1] != 0x05) return false;
+  for (int back = 7; back < LOOK_BACK && (r->rip & 4095) > (uint64_t)back; back++) {
+    const unsigned char *at = code - back, before = at[-1];
+    uint32_t loaded;
+    if (*at != 0xb8 || before == 0x41 || before == 0x49) continue; /* with a prefix it loads r8 */
+    __builtin_memcpy(&loaded, at + 1, 4);
+    if (loaded != number) continue;
+    const uint64_t values[6] = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9};
+    for (int i = 0; i < 6; i++) argument[i] = values[i];
+    return true;
+  }
+  return false;
+}
+
+static inline void arch_begin_call_anew(struct ucontext *context, uint32_t number) {
+  context->uc_mcontext.rax = number;
+  context->uc_mcontext.rip -= 2;
 }
 
 /** struct user_regs_struct, as NT_PRSTATUS holds it. */

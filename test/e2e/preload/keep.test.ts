@@ -5,7 +5,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { compileKeep, Frozen } from './freezer.js'
 
-const programs = ['memory', 'registers', 'threads', 'signals', 'timers', 'files', 'pipes', 'process']
+const programs = ['memory', 'registers', 'threads', 'signals', 'timers', 'files', 'pipes', 'process', 'waits']
 
 /** Runs a self-checking program through `generations` lives; it says "ok" and ends with 0 when all is as it was. */
 async function live(name: string, generations: number, options: readonly string[], compiler = 'gcc') {
