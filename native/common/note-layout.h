@@ -82,7 +82,7 @@ struct note_thread {
   uint32_t scheduler_policy;               /* SCHED_* */
   uint32_t scheduler_priority;
   unsigned char name[16];                  /* comm, NUL-padded */
-  uint64_t affinity;                       /* first 64 processors of sched_getaffinity; 0: unknown */
+  uint64_t affinity;                       /* first 64 processors of sched_getaffinity; 0: all that there were, or unknown */
 };
 _Static_assert(sizeof(struct note_thread) == 144, "thread");
 
@@ -250,9 +250,10 @@ struct note_credential {
   uint32_t saved_gid;
   uint32_t file_system_gid;
   uint64_t capabilities;                   /* effective */
+  uint64_t permitted_capabilities;
   struct note_string groups;               /* supplementary groups, u32 each */
 };
-_Static_assert(sizeof(struct note_credential) == 48, "credential");
+_Static_assert(sizeof(struct note_credential) == 56, "credential");
 
 /* With --force: what was there and is not in the image. */
 #define NOTE_TYPE_LOSS 0x494d0010u
@@ -275,6 +276,14 @@ struct note_seal {
   uint32_t seal_checksum;                  /* CRC-32 of the bytes of this record before this field */
 };
 _Static_assert(sizeof(struct note_seal) == 56, "seal");
+
+/* Runs of pages marked MADV_GUARD_INSTALL: touching them ends the program, though its mapping allows it. */
+#define NOTE_TYPE_GUARD 0x494d0012u
+struct note_guard {
+  uint64_t start;
+  uint64_t end;
+};
+_Static_assert(sizeof(struct note_guard) == 16, "guard");
 
 #define IMAGE_FLAG_FORCED 1u                     /* made with --force: see the loss records */
 #define IMAGE_FLAG_BLOCKING 2u                   /* the program stood still until the image was written */

@@ -83,6 +83,8 @@ static void checkpoint(siginfo_t *info, void *context) {
   scratch->start_time = start;
   scratch->pid = call(getpid);
   scratch->parent = call(getppid);
+  scratch->process_group = call(getpgid, 0);
+  scratch->session = call(getsid, 0);
   scratch->leader_tid = call(gettid);
   scratch->options = defaults;
   if (info->si_code == -1 /* SI_QUEUE */ && (uint64_t)info->si_value.sival_ptr == 0x6f67616d69ul) {

@@ -52,7 +52,7 @@ struct scratch {
   uint32_t timer_count, interval_timer_count;
   uint64_t size, start_time, capture_time;
   int32_t process_fd; /* /proc/self of the program */
-  int32_t pid, parent, leader_tid, helper; /* helper: the process between program and writer, see fork_writer */
+  int32_t pid, parent, process_group, session, leader_tid, helper; /* helper: the process between program and writer, see fork_writer */
   struct kernel_action stop_action; /* what the program has for STOP_SIGNAL */
   struct options options;
   char message[MESSAGE_SIZE]; /* why not, with GO_REFUSED */

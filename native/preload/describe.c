@@ -36,8 +36,6 @@ static void describe_layout(struct writer *writer, int self) {
     if (i == 3 || *at == '-') at++;
     field[i] = take_number(&at, 10);
   }
-  process->process_group = field[5];
-  process->session = field[6];
   process->start_code = field[26];
   process->end_code = field[27];
   process->start_stack = field[28];
@@ -80,6 +78,7 @@ static void describe_status(struct writer *writer) {
         skip_spaces(&at);
       }
     } else if (begins_with(line, "CapEff:")) credential->capabilities = take_number(&at, 16);
+    else if (begins_with(line, "CapPrm:")) credential->permitted_capabilities = take_number(&at, 16);
     else if (begins_with(line, "VmLck:") && *at != '0') writer->has_locked_memory = true;
     else if (begins_with(line, "RssAnon:") || begins_with(line, "RssShmem:") || begins_with(line, "VmSwap:"))
       writer->expected += take_number(&at, 10) * 1024;
@@ -110,15 +109,32 @@ static void describe_limits(struct writer *writer) {
   }
 }
 
+/* The first 64 processors that are there: a thread that may run on all of them is not bound to any. */
+static uint64_t all_processors(void) {
+  char text[256]; /* such as "0-3,6" */
+  uint64_t all = 0;
+  if (read_text(AT_FDCWD, "/sys/devices/system/cpu/online", text, sizeof text) <= 0) return ~0ul;
+  for (const char *at = text; *at >= '0' && *at <= '9';) {
+    const uint64_t first = take_number(&at, 10);
+    at += *at == '-';
+    const uint64_t last = at[-1] == '-' ? take_number(&at, 10) : first;
+    for (uint64_t i = first; i <= last && i < 64; i++) all |= 1ul << i;
+    at += *at == ',';
+  }
+  return all;
+}
+
 /* Copies what the threads noted; the thread group leader goes first. */
 static void describe_threads(struct writer *writer) {
   struct scratch *scratch = writer->scratch;
+  const uint64_t all = all_processors();
   for (int pass = 0; pass < 2; pass++)
     for (uint32_t i = 0; i < scratch->thread_count; i++) {
       const struct note_thread *note = &scratch->threads[i].note;
       if ((note->tid == (uint32_t)scratch->pid) != (pass == 0)) continue;
       struct note_thread *copy = add_record(writer, LIST_THREAD);
       *copy = *note;
+      if ((copy->affinity & all) == all) copy->affinity = 0;
       if (note->tid == (uint32_t)scratch->leader_tid) copy->flags |= THREAD_FLAG_REQUESTED;
     }
   const struct note_thread *first = record_at(&writer->lists[LIST_THREAD], 0);
@@ -173,6 +189,8 @@ void describe_process(struct writer *writer, int self) {
   describe_limits(writer);
   process->pid = writer->scratch->pid;
   process->parent = writer->scratch->parent;
+  process->process_group = writer->scratch->process_group;
+  process->session = writer->scratch->session;
   process->personality = call(personality, 0xffffffff);
   process->dumpable = call(prctl, PR_GET_DUMPABLE, 0, 0, 0, 0);
   process->timer_slack = call(prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0);

@@ -174,6 +174,9 @@ static void describe_descriptor(struct writer *writer, int fd) {
       description->owner_signal = call(fcntl, fd, 11 /* F_GETSIG */, 0);
     }
     unsigned char termios[36];
+    int32_t session = 0;
+    if (description->kind == DESCRIPTION_KIND_TERMINAL && !failed(call(ioctl, fd, 0x5429 /* TIOCGSID */, &session)))
+      description->a = session == writer->scratch->session;
     if (description->kind == DESCRIPTION_KIND_TERMINAL && !failed(call(ioctl, fd, 0x5401 /* TCGETS */, termios)))
       description->extra = add_string(writer, LIST_DESCRIPTION, (const char *)termios, sizeof termios);
     if (description->kind == DESCRIPTION_KIND_PIPE || description->kind == DESCRIPTION_KIND_FIFO)

@@ -21,6 +21,7 @@ static const struct list kinds[LISTS] = {
   NOTE(LIMIT, note_limit, 16, 0),
   NOTE(CREDENTIAL, note_credential, 1, 1 << 19),
   NOTE(LOSS, note_loss, 4096, 1 << 22),
+  NOTE(GUARD, note_guard, 1 << 18, 0),
   NOTE(SEAL, note_seal, 1, 0),
 };
 

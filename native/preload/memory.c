@@ -16,6 +16,7 @@ struct scan_arguments {
 #define PAGE_IS_PRESENT (1u << 3)
 #define PAGE_IS_SWAPPED (1u << 4)
 #define PAGE_IS_ZERO (1u << 5)
+#define PAGE_IS_GUARD (1u << 8) /* Linux 6.15; before, nothing tells */
 
 #define REGIONS 512
 struct page_walk {
@@ -135,6 +136,21 @@ static void write_private_file(struct writer *writer, struct note_mapping *mappi
   write_through(writer, writer->memory, mapping, mapping->start, mapping->end);
 }
 
+/* Pages marked MADV_GUARD_INSTALL, as glibc's below its threads' stacks: they hold nothing, but must not be touched. */
+static void note_guards(struct writer *writer, const struct note_mapping *mapping) {
+  struct page_region regions[64];
+  for (uint64_t next = mapping->start; next < mapping->end;) {
+    struct scan_arguments scan = {
+      .size = sizeof scan, .start = next, .end = mapping->end, .regions = (uint64_t)regions, .region_count = 64,
+      .any_of = PAGE_IS_GUARD, .returned = PAGE_IS_GUARD,
+    };
+    const long count = call(ioctl, writer->pagemap, PAGEMAP_SCAN, &scan);
+    if (failed(count)) return;
+    for (long i = 0; i < count; i++) *(struct note_guard *)add_record(writer, LIST_GUARD) = (struct note_guard){regions[i].start, regions[i].end};
+    next = scan.walk_end > next ? scan.walk_end : mapping->end;
+  }
+}
+
 static void write_mapping(struct writer *writer, struct note_mapping *mapping) {
   const bool shared = mapping->flags & MAPPING_FLAG_SHARED;
   mapping->content_offset = writer->end;
@@ -145,6 +161,7 @@ static void write_mapping(struct writer *writer, struct note_mapping *mapping) {
   else if (mapping->kind == MAPPING_KIND_FILE || mapping->kind == MAPPING_KIND_MEMFD) write_private_file(writer, mapping);
   else if (mapping->reserved == LAZILY_RESTORED) write_through(writer, writer->memory, mapping, mapping->start, mapping->end);
   else write_anonymous(writer, mapping);
+  if (!shared && !(mapping->advice & ADVICE_FLAG_DO_NOT_FORK)) note_guards(writer, mapping);
   mapping->reserved = 0;
 }
 

@@ -142,6 +142,7 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
   struct scratch *scratch = writer->scratch;
   (void)unused;
   call(prctl, PR_SET_NAME, "imago-writer", 0, 0, 0);
+  call(setsid); /* while it ends, it shall not keep the program's session, and so its pid, taken */
   make_lists(writer);
   writer->bounce = allocate(writer, BOUNCE_SIZE);
   writer->end = PAGE; /* the first page is for the ELF header, written last */

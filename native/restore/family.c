@@ -6,6 +6,9 @@
  *   same       the same, but refused when it cannot be
  *   new        this process
  *   namespace  stand-in ─► init of a user and pid namespace of its own ─► child with the old pid
+ *
+ * Session and process group are those of the restorer, so that job control and Ctrl-C work where it is restored; but a program that had
+ * none but itself in a session without a terminal (a daemon, setsid) leads one again, and without a terminal here a leader leads its group again.
  */
 #include "restore.h"
 #include <linux/sched.h>
@@ -20,8 +23,32 @@ static long clone_child(uint64_t flags, const uint32_t *pid) {
   return call(clone3, &arguments, sizeof arguments);
 }
 
+static bool leads_session(void) {
+  if (image.process.session != image.process.pid) return false;
+  for (uint32_t i = 0; i < record_count(NOTE_TYPE_DESCRIPTION); i++) {
+    struct note_description description;
+    read_record(NOTE_TYPE_DESCRIPTION, i, &description, sizeof description);
+    if (description.kind == DESCRIPTION_KIND_TERMINAL && description.a == 1) return false;
+  }
+  return true;
+}
+
+static bool has_terminal(void) {
+  const long fd = call(openat, AT_FDCWD, "/dev/tty", O_RDONLY | O_CLOEXEC | O_NOCTTY, 0);
+  if (failed(fd)) return false;
+  call(close, fd);
+  return true;
+}
+
+static void lead_again(void) {
+  if (leads_session()) {
+    if (failed(call(setsid))) remark("it does not lead a session of its own any more (setsid myrestart …)", 0);
+  } else if (image.process.process_group == image.process.pid && !has_terminal()) call(setpgid, 0, 0);
+}
+
 /* Passes on what is sent to this process, but not what the terminal sends to both; ends as the child ends. */
 static __attribute__((noreturn)) void stand_in(long child, bool is_init) {
+  const bool alone = leads_session(); /* the terminal sends nothing to the child */
   const uint64_t all = ~0ul;
   int status = 0;
   call(close_range, 3, ~0u, 0);
@@ -33,7 +60,7 @@ static __attribute__((noreturn)) void stand_in(long child, bool is_init) {
       while ((ended = call(wait4, -1, &status, WNOHANG, 0)) > 0)
         if (ended == child) break;
       if (ended == child) break;
-    } else if (info.si_code <= 0) call(kill, child, signal);
+    } else if (info.si_code <= 0 || alone) call(kill, child, signal);
   }
   const int signal = status & 0x7f;
   if (signal == 0) call(exit_group, status >> 8);
@@ -67,12 +94,17 @@ static void map_ids(uint32_t uid, uint32_t gid) {
   write_file("/proc/self/gid_map", gids.start);
 }
 
+static void become_this_one(void) {
+  lead_again();
+  report("pid", call(getpid));
+}
+
 void become_process(void) {
   const uint64_t all = ~0ul;
   const uint32_t pid = image.process.pid;
   bool inside = false;
   call(rt_sigprocmask, 2 /* SIG_SETMASK */, &all, 0, 8); /* until the program's own mask comes back */
-  if (settings.pid == PID_NEW) return report("pid", call(getpid));
+  if (settings.pid == PID_NEW) return become_this_one();
   if (settings.pid == PID_NAMESPACE) {
     const uint32_t uid = call(geteuid), gid = call(getegid);
     const long init = clone_child(CLONE_NEWUSER | CLONE_NEWPID, 0);
@@ -90,11 +122,12 @@ void become_process(void) {
     TEXT(text, 64);
     put_decimal(&text, pid), put(&text, child == -17 ? " is taken" : " needs root or --pid namespace"), put(&text, "; it is now "), put_decimal(&text, call(getpid));
     if (pid != (uint32_t)call(getpid)) remark("its process id", text.start);
-    return report("pid", call(getpid));
+    return become_this_one();
   }
   if (child != 0) {
     if (!inside) report("pid", child);
     stand_in(child, inside);
   }
   has_same_pid = true;
+  lead_again();
 }

@@ -104,6 +104,16 @@ static bool lies_in_memory(uint64_t address, uint64_t size, uint32_t protection)
   return false;
 }
 
+/* Within one mapping each: nothing of the restorer's own may be given up. */
+static void check_guards(void) {
+  for (uint32_t i = 0; i < record_count(NOTE_TYPE_GUARD); i++) {
+    struct note_guard guard;
+    read_record(NOTE_TYPE_GUARD, i, &guard, sizeof guard);
+    if (guard.start % PAGE != 0 || guard.end % PAGE != 0 || guard.end <= guard.start || !lies_in_memory(guard.start, guard.end - guard.start, 0))
+      die_at(EXIT_UNREADABLE, "the image has an impossible guard page", guard.start, 0);
+  }
+}
+
 static void check_threads(void) {
   const uint32_t count = record_count(NOTE_TYPE_THREAD);
   if (count == 0 || count > 1000000) unreadable("the image has no thread, or too many");
@@ -184,6 +194,7 @@ void load_image(const char *path) {
   read_record(NOTE_TYPE_PROCESS, 0, &image.process, sizeof image.process);
   read_record(NOTE_TYPE_CREDENTIAL, 0, &image.credential, sizeof image.credential);
   check_mappings();
+  check_guards();
   check_threads();
   check_files();
 }

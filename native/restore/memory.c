@@ -212,6 +212,16 @@ static void leave_addresses(void) {
   } while (count == sizeof ranges / sizeof *ranges);
 }
 
+/* Before Linux 6.13 there are no guards within a mapping: then the pages become a mapping of their own that allows nothing. */
+static void restore_guards(void) {
+  for (uint32_t i = 0; i < record_count(NOTE_TYPE_GUARD); i++) {
+    struct note_guard guard;
+    read_record(NOTE_TYPE_GUARD, i, &guard, sizeof guard);
+    if (failed(call(madvise, guard.start, guard.end - guard.start, 102 /* MADV_GUARD_INSTALL */)))
+      call(mprotect, guard.start, guard.end - guard.start, PROT_NONE);
+  }
+}
+
 void restore_memory(void) {
   park_vdso();
   leave_addresses();
@@ -221,6 +231,7 @@ void restore_memory(void) {
     read_record(NOTE_TYPE_MAPPING, i, &mapping, sizeof mapping);
     map_one(&mapping);
   }
+  restore_guards();
   map_vdso_last();
 }
 

@@ -3,14 +3,38 @@
 #include <linux/prctl.h>
 #include <linux/time.h>
 
+static const char *groups;
+
 /* Root waking up another user's program becomes that user. */
-static void restore_credentials(void) {
+static void become_user(void) {
   const struct note_credential *credential = &image.credential;
   if (call(geteuid) != 0 || (credential->uid == 0 && credential->effective_uid == 0)) return;
-  call(setgroups, credential->groups.length / 4, text_of(NOTE_TYPE_CREDENTIAL, credential->groups));
+  call(setgroups, credential->groups.length / 4, groups);
   long result = call(setresgid, credential->gid, credential->effective_gid, credential->saved_gid);
   if (!failed(result)) result = call(setresuid, credential->uid, credential->effective_uid, credential->saved_uid);
   if (failed(result)) die(EXIT_HOST, "cannot become the user of the program", 0, result);
+}
+
+/* No capability that it did not have; those that this user lacks are named. capset(2), version 3: 32 bits at a time. */
+static void restore_capabilities(bool tell) {
+  const uint64_t had = image.credential.capabilities, permitted = had | image.credential.permitted_capabilities;
+  struct { uint32_t version; int32_t pid; } header = {0x20080522, 0};
+  struct { uint32_t effective, permitted, inheritable; } set[2];
+  if (failed(call(capget, &header, set))) return;
+  const uint64_t may = set[0].permitted | (uint64_t)set[1].permitted << 32;
+  TEXT(text, 32);
+  put_hex(&text, had & ~may);
+  if (tell && had & ~may) remark("it has fewer capabilities than it had (root gives them), without", text.start);
+  for (int i = 0; i < 2; i++) set[i].permitted = (permitted & may) >> 32 * i, set[i].effective = (had & may) >> 32 * i;
+  call(capset, &header, set);
+}
+
+/** Each thread for itself, last of all: the kernel keeps credentials a thread, and what went before may need root. */
+void restore_credentials(bool first_thread) {
+  become_user();
+  restore_capabilities(first_thread);
+  call(prctl, PR_SET_DUMPABLE, image.process.dumpable == 1 ? 1 : 0, 0, 0, 0);
+  if (image.process.flags & PROCESS_FLAG_NO_NEW_PRIVILEGES) call(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
 static void restore_limits(void) {
@@ -50,11 +74,9 @@ void restore_process(void) {
   call(prctl, PR_SET_TIMERSLACK, process->timer_slack, 0, 0, 0);
   call(prctl, PR_SET_CHILD_SUBREAPER, process->flags & PROCESS_FLAG_CHILD_SUBREAPER ? 1 : 0, 0, 0, 0);
   call(prctl, PR_SET_THP_DISABLE, process->flags & PROCESS_FLAG_HUGE_PAGES_DISABLED ? 1 : 0, 0, 0, 0);
-  restore_credentials();
+  groups = text_of(NOTE_TYPE_CREDENTIAL, image.credential.groups);
   restore_limits();
   restore_actions();
-  call(prctl, PR_SET_DUMPABLE, process->dumpable == 1 ? 1 : 0, 0, 0, 0);
-  if (process->flags & PROCESS_FLAG_NO_NEW_PRIVILEGES) call(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
 /* The kernel numbers timers by itself: those in between are made and deleted. */

@@ -34,7 +34,7 @@ struct table {
   const char *strings;
   uint32_t record_size, count, strings_size;
 };
-#define TABLES 17
+#define TABLES 18
 
 struct image {
   const char *path;
@@ -91,6 +91,7 @@ void map_vdso_first(void);
 void map_vdso_last(void);
 /* process.c */
 void restore_process(void);
+void restore_credentials(bool first_thread);
 void restore_timers(void);
 void restore_pending(uint32_t old_tid, uint32_t tid);
 /* threads.c */

@@ -49,7 +49,10 @@ static void give_back(struct seed *seed) {
   call(prctl, PR_SET_NAME, note->name, 0, 0, 0);
   if (note->scheduler_policy != 0) call(sched_setscheduler, 0, note->scheduler_policy, &note->scheduler_priority);
   call(setpriority, 0, 0, note->nice);
+  if (note->affinity != 0 && failed(call(sched_setaffinity, 0, sizeof note->affinity, &note->affinity)))
+    remark("a thread is not bound to its processors any more: this machine has none of them", 0);
   restore_pending(note->tid, tid);
+  restore_credentials(seed == seeds);
 }
 
 static void enter(uint64_t frame, bool leader) {

@@ -28,6 +28,14 @@ static unsigned char *add(const char *name, void *at, size_t size, bool fill) {
   return at;
 }
 
+/* Whether the page cannot be read though its mapping allows it. */
+static bool is_guarded(const unsigned char *page) {
+  const int file = memfd_create("probe", MFD_CLOEXEC);
+  const bool guarded = pwrite(file, page, 1, 0) < 0 && errno == EFAULT;
+  close(file);
+  return guarded;
+}
+
 /* Range, permissions and the marks that stick of every mapping of ours. */
 static void describe(char *into, size_t size) {
   static const char *const marks[] = {" gd", " nr", " lo", " hg", " nh", " sr", " rr", " dd", " mg", " wf", " dc", " sh"};
@@ -70,6 +78,10 @@ int main(void) {
   add("reserved", mmap(0, 1ul << 36, PROT_NONE, private | MAP_NORESERVE, -1, 0), 1ul << 36, false);
   add("no reserve", mmap(0, SIZE, 3, private | MAP_NORESERVE, -1, 0), SIZE, true);
   mlock(add("locked", mmap(0, SIZE, 3, private, -1, 0), SIZE, true), SIZE);
+  unsigned char *guarded = mmap(0, SIZE, 3, private, -1, 0);
+  for (size_t i = 0; i < SIZE; i++) guarded[i] = 1;
+  madvise(guarded + 4096, 2 * 4096, 102 /* MADV_GUARD_INSTALL */);
+  const bool has_guards = is_guarded(guarded + 4096); /* Linux 6.13 */
   add("untouched", mmap(0, SIZE, 3, private, -1, 0), SIZE, false);
 
   unsigned char *down = mmap((void *)0x40000000, SIZE, 3, private | MAP_GROWSDOWN | MAP_FIXED_NOREPLACE, -1, 0);
@@ -124,6 +136,9 @@ int main(void) {
       check(false, "heap at %d", i);
       break;
     }
+  if (has_guards)
+    for (int i = 0; i < PAGES; i++)
+      check(is_guarded(guarded + i * 4096ul) == (i == 1 || i == 2) && (i == 1 || i == 2 || guarded[i * 4096ul] == 1), "guarded page %d", i);
   check(sbrk(0) == end, "end of the heap");
   check(sbrk(4096) == end, "heap grows on");
   twin[5] = 99;

@@ -1,5 +1,7 @@
 /* What belongs to the process: folder, mask, environment, arguments, title, limits, personality, priority, auxiliary vector. */
 #include "keep.h"
+#include <linux/capability.h>
+#include <sched.h>
 #include <sys/auxv.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
@@ -11,6 +13,22 @@ static size_t read_file(const char *path, char *into, size_t size) {
   close(fd);
   into[got > 0 ? got : 0] = 0;
   return got > 0 ? got : 0;
+}
+
+static unsigned long effective_capabilities(void) {
+  struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  struct __user_cap_data_struct set[2] = {0};
+  syscall(SYS_capget, &header, set);
+  return set[0].effective | (unsigned long)set[1].effective << 32;
+}
+
+static void drop_capability(int number) {
+  struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  struct __user_cap_data_struct set[2] = {0};
+  syscall(SYS_capget, &header, set);
+  set[0].effective &= ~(1u << number);
+  set[0].permitted &= ~(1u << number);
+  syscall(SYS_capset, &header, set);
 }
 
 int main(int count, char **words) {
@@ -30,6 +48,13 @@ int main(int count, char **words) {
   setrlimit(RLIMIT_NOFILE, &limit);
   limit = (struct rlimit){0, 0};
   setrlimit(RLIMIT_CORE, &limit);
+  check(setsid() == getpid(), "setsid");
+  cpu_set_t processors;
+  CPU_ZERO(&processors);
+  CPU_SET(0, &processors);
+  sched_setaffinity(0, sizeof processors, &processors);
+  drop_capability(CAP_MKNOD);
+  const unsigned long capabilities = effective_capabilities();
   const pid_t pid = getpid();
   const size_t line_size = read_file("/proc/self/cmdline", line, sizeof line);
   const size_t variables_size = read_file("/proc/self/environ", variables, sizeof variables);
@@ -49,6 +74,9 @@ int main(int count, char **words) {
   prctl(PR_GET_NAME, name);
   check(strcmp(name, "a new name") == 0, "name: %s", name);
   check(prctl(PR_GET_TIMERSLACK) == 123456, "timer slack");
+  check(getsid(0) == getpid() && getpgrp() == getpid(), "session %d, process group %d of %d", getsid(0), getpgrp(), getpid());
+  check(sched_getaffinity(0, sizeof processors, &processors) == 0 && CPU_COUNT(&processors) == 1 && CPU_ISSET(0, &processors), "processors");
+  check(effective_capabilities() == capabilities, "capabilities: %lx, were %lx", effective_capabilities(), capabilities);
   getrlimit(RLIMIT_NOFILE, &found);
   check(found.rlim_cur == 1234 && found.rlim_max == 2345, "limit of open files: %lu", found.rlim_cur);
   getrlimit(RLIMIT_CORE, &found);

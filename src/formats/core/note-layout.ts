@@ -124,7 +124,7 @@ export const recordKinds: readonly RecordKind[] = [
     u32('schedulerPolicy', 'SCHED_*'),
     u32('schedulerPriority', ''),
     bytes('name', 16, 'comm, NUL-padded'),
-    u64('affinity', 'first 64 processors of sched_getaffinity; 0: unknown'),
+    u64('affinity', 'first 64 processors of sched_getaffinity; 0: all that there were, or unknown'),
   ]),
   kind(4, 'mapping', 'A record a mapping, by address: what smaps says of it, and where its bytes lie.', [
     u64('start', ''),
@@ -244,6 +244,7 @@ export const recordKinds: readonly RecordKind[] = [
     u32('savedGid', ''),
     u32('fileSystemGid', ''),
     u64('capabilities', 'effective'),
+    u64('permittedCapabilities', ''),
     text('groups', 'supplementary groups, u32 each'),
   ]),
   kind(16, 'loss', 'With --force: what was there and is not in the image.', [
@@ -263,6 +264,12 @@ export const recordKinds: readonly RecordKind[] = [
     u32('elfChecksum', 'CRC-32 of the 64 bytes of the ELF header'),
     u32('sealChecksum', 'CRC-32 of the bytes of this record before this field'),
   ]),
+  kind(
+    18,
+    'guard',
+    'Runs of pages marked MADV_GUARD_INSTALL: touching them ends the program, though its mapping allows it.',
+    [u64('start', ''), u64('end', '')],
+  ),
 ]
 
 /** Numbers and bits of the fields above: name → value and meaning. */
