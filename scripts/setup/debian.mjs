@@ -82,9 +82,12 @@ function list(directory, ending) {
     : []
 }
 
-/** A private apt root for one suite and architecture; returns a function that runs an apt tool in it. */
-function aptRoot(suite, architecture) {
-  const root = path.join(cache, 'apt', `${suite}-${architecture}`)
+/**
+ * A private apt root for one suite and architecture; returns a function that runs an apt tool in it.
+ * @param kind of what it lists: 'deb' packages, 'deb-src' their sources.
+ */
+function aptRoot(suite, architecture, kind = 'deb') {
+  const root = path.join(cache, 'apt', `${suite}-${kind === 'deb' ? architecture : 'source'}`)
   const { uri, key } = mirror()
   for (const name of [
     'etc/apt/preferences.d',
@@ -98,7 +101,7 @@ function aptRoot(suite, architecture) {
   fs.writeFileSync(path.join(root, 'var/lib/dpkg/status'), '')
   fs.writeFileSync(
     path.join(root, 'etc/apt/sources.list'),
-    `deb [arch=${architecture}${key ? ` signed-by=${key}` : ''}] ${uri} ${suite} main\n`,
+    `${kind} [arch=${architecture}${key ? ` signed-by=${key}` : ''}] ${uri} ${suite} main\n`,
   )
   const configuration = path.join(root, 'apt.conf')
   fs.writeFileSync(
@@ -154,5 +157,17 @@ export function unpackDebian(options, into) {
     for (const deb of list(archives, '.deb')) fs.renameSync(deb, path.join(downloads, path.basename(deb)))
   } else apt('apt-get', ['-qq', 'download', ...packages], downloads)
   for (const deb of list(downloads, '.deb')) execFileSync('dpkg', ['-x', deb, into], quietly)
+  fs.rmSync(downloads, { recursive: true })
+}
+
+/** Downloads the upstream sources of source packages and unpacks them below `into`, without Debian's patches. */
+export function unpackDebianSources({ suite, packages }, into) {
+  remark(`sources of ${packages.join(' ')} of ${suite}`)
+  const { apt } = aptRoot(suite, 'amd64', 'deb-src')
+  const downloads = path.join(into, '.sources')
+  fs.mkdirSync(downloads, { recursive: true })
+  apt('apt-get', ['-qq', 'source', '--download-only', ...packages], downloads)
+  for (const archive of fs.readdirSync(downloads).filter(name => /\.orig\.tar\.\w+$/.test(name)))
+    execFileSync('tar', ['-C', into, '-xf', path.join(downloads, archive)], quietly)
   fs.rmSync(downloads, { recursive: true })
 }

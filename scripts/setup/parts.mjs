@@ -10,6 +10,7 @@ import { unpackDebian } from './debian.mjs'
 import { cache, say } from './say.mjs'
 import { makeSvmMachine } from './svm-machine.mjs'
 import { makeClang, makeMusl } from './toolchain.mjs'
+import { makeVmPrograms } from './vm-programs.mjs'
 
 class Part {
   /** @param make fills the folder it is given. */
@@ -91,6 +92,7 @@ export const parts = Object.fromEntries([
   make('svm-machine', 'x86-64 kernel and initial RAM disk of a machine with SVM', makeSvmMachine),
   make('clang19', 'clang, llvm and lld 19', makeClang),
   make('musl', 'musl 1.2.3 and libgcc.a for both ISAs', makeMusl),
+  make('vm-programs', "Lua and SQLite from Debian's sources, static, for guests", makeVmPrograms),
 ])
 
 /** What each goal needs: Debian packages on the host, and parts in the cache. */
@@ -125,6 +127,7 @@ export const goals = {
       'musl',
       'qemu-user',
       'arm64-headers',
+      'vm-programs',
     ],
   },
 }

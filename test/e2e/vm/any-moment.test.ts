@@ -3,69 +3,147 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
+import { findPart, packageRoot } from '../../../src/lib/parts.js'
 import { imago } from '../../helpers/imago.js'
 import { rounds } from '../../helpers/rounds.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { guest, missingForGuests } from './guests.js'
 
 const runner = fileURLToPath(new URL('chain-runner.mjs', import.meta.url))
+const workload = (name: string) => fs.readFileSync(path.join(packageRoot, 'workloads/vm', name))
+const BUSYBOX = '/usr/bin/busybox'
 
-interface Chain {
-  readonly program: string
+interface Program {
+  readonly title: string
+  /** Undefined: not on this machine. */
+  readonly path: () => string | undefined
+  /** Why there is no path. */
+  readonly missing?: string
   readonly args: readonly string[]
-  readonly engines: string
-  /** Longest time between two saves, in milliseconds. */
-  readonly longest: number
-  readonly cwd?: string
+  /** What lies in its folder. */
+  readonly files?: Readonly<Record<string, () => Uint8Array | string>>
+  /** The engines of one move after the other, each with the longest time until the next move, in milliseconds. */
+  readonly kvm: string
+  readonly both: string
 }
 
-/** The guest's output after it was saved and restored many times. */
-function chained(chain: Chain, moments: number, seed: number): { stdout: string; moved: number } {
-  const result = spawnSync(
-    process.execPath,
-    [
-      runner,
-      String(moments),
-      chain.engines,
-      String(seed),
-      String(chain.longest),
-      chain.program,
-      ...chain.args,
-    ],
-    { encoding: 'latin1', cwd: chain.cwd, maxBuffer: 1 << 28, timeout: 240_000 },
-  )
-  expect(result.stderr).toMatch(/^moved \d+ times\n$/)
-  return { stdout: result.stdout, moved: Number(/\d+/.exec(result.stderr)![0]) }
+const numbers = (count: number) => () =>
+  Array.from({ length: count }, (_, i) => (i * 7919) % (count + 13)).join('\n')
+
+const part = (name: string) => () => {
+  const folder = findPart('vm-programs')
+  return folder && path.join(folder, name)
+}
+const partMissing = "it is not in the cache: 'npm run setup -- vm-programs'"
+const busybox = {
+  path: () => (fs.existsSync(BUSYBOX) ? BUSYBOX : undefined),
+  missing: 'busybox-static is not installed',
 }
 
-const native = (program: string, args: readonly string[], cwd?: string) =>
+/** glibc (busybox) chooses its code by the CPU it starts on: between the engines it starts on the lesser one. */
+const programs: readonly Program[] = [
+  {
+    title: 'a sort of a million',
+    path: () => guest('sort'),
+    args: [],
+    kvm: 'kvm:15',
+    both: 'unicorn:60,kvm:15',
+  },
+  {
+    title: 'Lua',
+    path: part('lua'),
+    missing: partMissing,
+    args: ['work.lua'],
+    files: { 'work.lua': () => workload('work.lua') },
+    kvm: 'kvm:10',
+    both: 'unicorn:40,kvm:10',
+  },
+  {
+    title: 'SQLite with its database in a file',
+    path: part('sqlite3'),
+    missing: partMissing,
+    args: ['work.db', '.read work.sql'],
+    files: { 'work.sql': () => workload('work.sql') },
+    kvm: 'kvm:8',
+    both: 'unicorn:40,kvm:8',
+  },
+  {
+    ...busybox,
+    title: 'sha256sum of busybox',
+    args: ['sha256sum', 'numbers'],
+    files: { numbers: numbers(600_000) },
+    kvm: 'kvm:3',
+    both: 'unicorn:20,kvm:3',
+  },
+  {
+    ...busybox,
+    title: 'sort of busybox',
+    args: ['sort', '-n', 'numbers'],
+    files: { numbers: numbers(60_000) },
+    kvm: 'kvm:5',
+    both: 'unicorn:20,kvm:5',
+  },
+  {
+    ...busybox,
+    title: 'gzip of busybox',
+    args: ['gzip', '-nc', 'numbers'],
+    files: { numbers: numbers(60_000) },
+    kvm: 'kvm:5',
+    both: 'unicorn:20,kvm:5',
+  },
+]
+
+/** A fresh folder with the program's files. */
+function folderOf(program: Program): string {
+  const folder = temporaryFolder()
+  for (const [name, content] of Object.entries(program.files ?? {}))
+    fs.writeFileSync(path.join(folder, name), content())
+  return folder
+}
+
+/** What it prints and leaves in its folder. */
+function results(stdout: string, folder: string) {
+  const files = fs.readdirSync(folder).sort()
+  return { stdout, files: files.map(name => [name, fs.readFileSync(path.join(folder, name), 'latin1')]) }
+}
+
+const native = (program: string, args: readonly string[], cwd: string) =>
   spawnSync(program, args, { encoding: 'latin1', cwd, maxBuffer: 1 << 28 }).stdout
 
-const moments = () => rounds(50, 12)
+/** Runs it with a save and a restore at each of many random moments. */
+function moveAround(program: Program, file: string, engines: string, moments: number, seed: number) {
+  const cwd = folderOf(program)
+  const words = [runner, String(moments), engines, String(seed), file, ...program.args]
+  const options = { encoding: 'latin1', cwd, maxBuffer: 1 << 28, timeout: 480_000 } as const
+  const run = spawnSync(process.execPath, words, options)
+  expect(run.stderr).toMatch(/^moved \d+ times\n$/)
+  return { ...results(run.stdout, cwd), moved: Number(/\d+/.exec(run.stderr)![0]) }
+}
 
-test('a sort of a million saved and restored at random moments prints what it prints natively', ({
-  skip,
-}) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
-  const program = guest('sort')
-  const { stdout, moved } = chained({ program, args: [], engines: 'kvm', longest: 15 }, moments(), 1)
-  expect(stdout).toBe(native(program, []))
-  expect(moved).toBeGreaterThan(rounds(25, 6))
-})
-
-test('a sort moved back and forth between KVM and Unicorn prints what it prints natively', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
-  skip(!fs.existsSync('/usr/lib/x86_64-linux-gnu/libunicorn.so.2'), 'libunicorn2 is not installed')
-  const program = guest('sort')
-  const chain = { program, args: ['40000'], longest: 60 }
-  for (const engines of ['unicorn,kvm', 'unicorn']) {
-    const { stdout, moved } = chained({ ...chain, engines }, moments(), 3)
-    expect(stdout).toBe(native(program, ['40000']))
-    expect(moved).toBeGreaterThan(1)
-  }
-})
+for (const [seed, program] of programs.entries()) {
+  for (const [where, engines] of [
+    ['', program.kvm],
+    [' to and fro between KVM and Unicorn', program.both],
+  ] as const)
+    test(`${program.title}, moved at random moments${where}, prints and leaves what it does natively`, ({
+      skip,
+    }) => {
+      const missing = missingForGuests()
+      skip(missing !== undefined, missing)
+      skip(
+        engines.includes('unicorn') && !fs.existsSync('/usr/lib/x86_64-linux-gnu/libunicorn.so.2'),
+        'libunicorn2 is not installed',
+      )
+      const file = program.path()
+      skip(file === undefined, program.missing)
+      const cwd = folderOf(program)
+      const wanted = results(native(file!, program.args, cwd), cwd)
+      const moments = rounds(51, 11) // odd: what is left after the last one runs on KVM
+      const { moved, ...got } = moveAround(program, file!, engines, moments, seed + 1)
+      expect(got).toEqual(wanted)
+      expect(moved).toBeGreaterThan(moments / 3)
+    })
+}
 
 test('signal handlers, masks and faults behave as on Linux, on both engines', ({ skip }) => {
   const missing = missingForGuests()
@@ -73,7 +151,7 @@ test('signal handlers, masks and faults behave as on Linux, on both engines', ({
   const program = guest('signals')
   for (const engine of ['kvm', 'unicorn']) {
     const result = imago(['vm', 'run', '-q', '--engine', engine, program])
-    expect(result.stdout).toBe(native(program, []))
+    expect(result.stdout).toBe(native(program, [], temporaryFolder()))
     expect(result.code).toBe(128 + 15)
   }
 })
@@ -83,33 +161,16 @@ test('timers, and calls that wait, behave as on Linux, also when saved and resto
 }) => {
   const missing = missingForGuests()
   skip(missing !== undefined, missing)
-  const program = guest('waiting')
-  const expected = native(program, [])
+  const file = guest('waiting')
+  const program: Program = { title: '', path: () => file, args: [], kvm: '', both: 'kvm:60,unicorn:60' }
+  const expected = native(file, [], temporaryFolder())
   expect(expected).toContain('sigsuspend: interrupted, 1\n')
   for (const engine of ['kvm', 'unicorn'])
-    expect(imago(['vm', 'run', '-q', '--engine', engine, program])).toMatchObject({
+    expect(imago(['vm', 'run', '-q', '--engine', engine, file])).toMatchObject({
       stdout: expected,
       code: 128 + 11,
     })
-  const chain = { program, args: [], engines: 'kvm,unicorn', longest: 60 }
-  const { stdout, moved } = chained(chain, moments(), 7)
+  const { stdout, moved } = moveAround(program, file, program.both, rounds(50, 12), 7)
   expect(stdout).toBe(expected)
   expect(moved).toBeGreaterThan(2)
-})
-
-test('busybox applets (glibc) compute the same when saved and restored at random moments', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
-  skip(!fs.existsSync('/usr/bin/busybox'), 'busybox-static is not installed')
-  const cwd = temporaryFolder()
-  const numbers = Array.from({ length: 60_000 }, (_, i) => (i * 7919) % 60_013)
-  fs.writeFileSync(path.join(cwd, 'numbers'), numbers.join('\n'))
-  for (const args of [
-    ['sha256sum', 'numbers'],
-    ['sort', '-n', 'numbers'],
-    ['gzip', '-nc', 'numbers'],
-  ]) {
-    const chain = { program: '/usr/bin/busybox', args, engines: 'kvm', longest: 5, cwd }
-    expect(chained(chain, moments(), 5).stdout).toBe(native('/usr/bin/busybox', args, cwd))
-  }
 })
