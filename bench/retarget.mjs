@@ -63,7 +63,7 @@ try {
       fs.rmSync(target, { recursive: true, force: true })
       whole.push(await milliseconds(() => retargetImage({ source: image, target, to: 'aarch64' })))
       fs.rmSync(target, { recursive: true, force: true })
-      copies.push(await milliseconds(() => execFileSync('cp', ['-r', image, target])))
+      copies.push(await milliseconds(() => execFileSync('cp', ['-r', '--reflink=never', image, target])))
     }
     fs.rmSync(target, { recursive: true, force: true })
     fs.rmSync(image, { recursive: true, force: true })

@@ -9,6 +9,7 @@ import type { Entry } from './image-file.js'
 import { type AddressSpace, advices, MapFlag, readLayout, type Vma } from './read-memory.js'
 import { PageFlag, VmaStatus } from './schema/display.js'
 import { pagemap_entry, pagemap_head } from './schema/memory.js'
+import type { AddressRange } from './share-pages.js'
 import type { FilesToWrite } from './write-files.js'
 
 /** SUID_DUMP_USER: what prctl(PR_GET_DUMPABLE) says of an ordinary process. */
@@ -133,21 +134,35 @@ function* pageRuns(memory: Memory): Generator<{ start: bigint; end: bigint; exte
 /** The largest count of pages in the field that all CRIUs read. */
 const MOST_PAGES = 0xffff_ffff
 
-/** Writes the pages file `pages-<pagesId>.img` into `folder`; returns the entries of its page map. */
-export function writePages(folder: string, pagesId: number, memory: Memory): Entry[] {
+/**
+ * Writes the pages file `pages-<pagesId>.img` into `folder`; returns the entries of its page map.
+ * @param inParent sorted runs of pages that are in the parent image, and not in `memory`
+ */
+export function writePages(
+  folder: string,
+  pagesId: number,
+  memory: Memory,
+  inParent: readonly AddressRange[] = [],
+): Entry[] {
   const entries: Entry[] = [{ type: pagemap_head, message: { pages_id: pagesId } }]
+  const add = ({ start, end }: AddressRange, flags: number) => {
+    const pages = Number((end - start) / PAGE_SIZE_BIG)
+    if (pages > MOST_PAGES)
+      throw new LossError('more pages in a row than a page map entry can hold', { address: start })
+    entries.push({ type: pagemap_entry, message: { vaddr: start, compat_nr_pages: pages, flags } })
+  }
   const fd = fs.openSync(path.join(folder, `pages-${pagesId}.img`), 'wx', 0o600)
   try {
     let offset = 0
-    for (const { start, end, extents } of pageRuns(memory)) {
-      for (const extent of extents) writeExtent(fd, extent, offset + Number(extent.address - start))
-      const pages = Number((end - start) / PAGE_SIZE_BIG)
-      if (pages > MOST_PAGES)
-        throw new LossError('more pages in a row than a page map entry can hold', { address: start })
-      const message = { vaddr: start, compat_nr_pages: pages, flags: PageFlag.PE_PRESENT }
-      entries.push({ type: pagemap_entry, message })
-      offset += Number(end - start)
+    let next = 0
+    for (const run of pageRuns(memory)) {
+      while (next < inParent.length && inParent[next]!.start < run.start)
+        add(inParent[next++]!, PageFlag.PE_PARENT)
+      for (const extent of run.extents) writeExtent(fd, extent, offset + Number(extent.address - run.start))
+      add(run, PageFlag.PE_PRESENT)
+      offset += Number(run.end - run.start)
     }
+    for (const run of inParent.slice(next)) add(run, PageFlag.PE_PARENT)
     fs.ftruncateSync(fd, offset)
   } finally {
     fs.closeSync(fd)

@@ -2,16 +2,14 @@
  * The process model → a CRIU image directory, whole or not at all.
  *
  * An image that was read from CRIU is written over what it was read from: records keep what the model does not hold
- * (control groups, namespaces, sockets, …), files that nothing touched are copied (shared with the source where the file
- * system can), and memory that did not change keeps its page map. Pages of a parent image are written out: the result
- * stands alone. An image of another format gets new records; what CRIU needs and the model lacks is a loss.
+ * (control groups, namespaces, sockets, …), files that nothing touched are copied, and memory that did not change keeps its
+ * page map. Where most pages of a large process are as they were, they are shared with the source (share-pages.ts): the
+ * cost follows what changed. An image of another format gets new records; what CRIU needs and the model lacks is a loss.
  */
 import fs from 'node:fs'
 import path from 'node:path'
 import { writeDirectoryAtomically } from '../../lib/atomic-file.js'
-import { FileSource } from '../../lib/byte-source.js'
 import { LossError } from '../../lib/errors.js'
-import { copyRange } from '../../lib/sparse.js'
 import type { Process, ProcessImage } from '../../model/process.js'
 import type { Loss } from '../format.js'
 import { CriuDirectory } from './directory.js'
@@ -19,9 +17,11 @@ import { type Entry, encodeImageFile } from './image-file.js'
 import { kindByName } from './image-kinds.js'
 import { newImageRecords } from './new-image.js'
 import { PageMapCursor } from './page-map.js'
+import { readPageMap } from './read-memory.js'
 import { fdinfo_entry } from './schema/files.js'
 import { mm_entry } from './schema/memory.js'
 import { core_entry, pstree_entry, task_kobj_ids_entry } from './schema/tasks.js'
+import { linkPages, pagesToShare, takeOver, without } from './share-pages.js'
 import { FilesToWrite } from './write-files.js'
 import { privateMemory, writeAddressSpace, writePages } from './write-memory.js'
 import { writeCore } from './write-threads.js'
@@ -122,8 +122,12 @@ class Writer {
     // With a parent image the pages of this one are not all of them.
     if (unchanged && !this.#base?.has('parent')) return
     this.#refuseSharedChanges(process)
-    const pagesId = this.#base?.has(name) ? this.#pagesIdOf(name) : this.#nextPages++
-    this.#put(name, 'PAGEMAP', writePages(this.#folder, pagesId, privateMemory(process)))
+    const base = this.#base?.has(name) ? this.#base : undefined
+    const pagesId = base === undefined ? this.#nextPages++ : this.#pagesIdOf(name)
+    const memory = privateMemory(process)
+    const shared = base === undefined ? [] : pagesToShare(memory, readPageMap(base, name))
+    if (shared.length > 0) linkPages(base!, name, path.join(this.#folder, 'parent'))
+    this.#put(name, 'PAGEMAP', writePages(this.#folder, pagesId, without(memory, shared), shared))
     this.#written.add(`pages-${pagesId}.img`)
   }
 
@@ -203,15 +207,7 @@ class Writer {
       if (this.#written.has(name) || name === 'parent' || !name.endsWith('.img')) continue
       const gone = /^(?:mm|pagemap|fs|ids)-(\d+)\.img$/.exec(name)
       if (gone !== null && !ends.has(gone[1]!)) continue
-      const source = new FileSource(path.join(base.path, name))
-      const fd = fs.openSync(path.join(this.#folder, name), 'wx', 0o600)
-      try {
-        copyRange(source.fd, 0, fd, 0, source.size)
-        fs.ftruncateSync(fd, source.size)
-      } finally {
-        fs.closeSync(fd)
-        source.close()
-      }
+      takeOver(path.join(base.path, name), path.join(this.#folder, name))
     }
   }
 }

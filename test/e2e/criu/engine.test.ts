@@ -185,13 +185,17 @@ open(sys.argv[1] + '/ring', 'w').write(str(ring))
     const source = startCounter(folder)
     await counted(folder)
     const image = path.join(folder, 'image')
-    const words = ['checkpoint', String(source.pid), '--engine', 'criu', '--stop', '-o', image]
+    const words = ['checkpoint', String(source.pid), '--engine', 'criu', '-o', image]
+    const begun = performance.now()
+    expect(imago(words).code).toBe(0)
+    const whole = performance.now() - begun
+    fs.rmSync(image, { recursive: true })
     let interruptions = 0
-    for (let delay = 0; ; delay += 20) {
+    for (let fifth = 0; fifth < 10 && !fs.existsSync(image); fifth++) {
       const before = lines(folder).length
-      const asked = spawn(path.join(packageRoot, 'imago'), words, { stdio: 'ignore' })
+      const asked = spawn(path.join(packageRoot, 'imago'), [...words, '--stop'], { stdio: 'ignore' })
       const ended = new Promise<number | null>(resolve => asked.once('close', resolve))
-      await new Promise(go => setTimeout(go, delay))
+      await new Promise(go => setTimeout(go, (whole * fifth) / 5))
       asked.kill('SIGINT')
       const code = await ended
       if (fs.existsSync(image)) break // it was done before
