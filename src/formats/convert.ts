@@ -54,11 +54,21 @@ export async function convert(
   }
 }
 
-/** A machine with what the user says of its CPU: `--cpu`, or else what the kernel's own words say, found by `--vmlinux`. */
+/** A machine with what the user says of it: its TSC; its CPU by `--cpu`, or by the kernel's own words, found by `--vmlinux`. */
 async function informed(read: ReadImage, options: Readonly<Record<string, unknown>>): Promise<ReadImage> {
-  const { cpu, vmlinux } = options as { cpu?: string; vmlinux?: string }
-  if (read.kind !== 'machine' || (cpu === undefined && vmlinux === undefined)) return read
-  return { ...read, image: { ...read.image, cpuFeatures: await featuresFor(read.image, cpu, vmlinux) } }
+  if (read.kind !== 'machine') return read
+  const { cpu, vmlinux, tsc } = options as { cpu?: string; vmlinux?: string; tsc?: string }
+  let { image } = read
+  if (tsc !== undefined) image = { ...image, cpus: image.cpus.map(each => ({ ...each, tsc: ticks(tsc) })) }
+  if (cpu !== undefined || vmlinux !== undefined)
+    image = { ...image, cpuFeatures: await featuresFor(image, cpu, vmlinux) }
+  return { ...read, image }
+}
+
+function ticks(text: string): bigint {
+  if (!/^(\d{1,20}|0x[0-9a-f]{1,16})$/i.test(text) || BigInt(text) >> 64n)
+    throw new UsageError(`'${text}' is no value of a time-stamp counter`, { expected: 'a 64-bit number' })
+  return BigInt(text)
 }
 
 async function featuresFor(

@@ -11,6 +11,7 @@
  */
 import { pciClass, pciId } from '../isa/pci.js'
 import {
+  type Cpu,
   type Devices,
   emptyState,
   getField,
@@ -154,7 +155,20 @@ export function lossesBetween(before: MachineState, after: MachineState): Loss[]
         detail: `${valueText(had)} becomes ${valueText(has)}`,
       })
   }
-  return [...losses, ...pciLosses(before.devices, after.devices)]
+  return [...losses, ...unnamedLosses(before.cpu, after.cpu), ...pciLosses(before.devices, after.devices)]
+}
+
+/** What the model keeps by number: MSRs without a field, XSAVE components beyond AVX. */
+function unnamedLosses(before: Cpu, after: Cpu): Loss[] {
+  const drop = (field: string, detail: string): Loss => ({ kind: 'dropped', subject: 'CPU', field, detail })
+  const msrs = [...(before.otherMsrs ?? [])].filter(
+    ([number, value]) => value !== 0n && after.otherMsrs?.get(number) !== value,
+  )
+  const components = [...(before.extendedState?.keys() ?? [])].filter(each => !after.extendedState?.has(each))
+  return [
+    ...msrs.map(([number, value]) => drop(`MSR 0x${number.toString(16)}`, valueText(value))),
+    ...(components.length > 0 ? [drop('XSAVE components', components.join(', '))] : []),
+  ]
 }
 
 /** Functions that the target has not, or has another of at the same address. */

@@ -74,6 +74,15 @@ export const msrNumbers = {
   apicBase: 0x1b,
 } as const
 
+/** KVM's own MSRs, which a guest sets when its clock or wake-ups come from the host. Source: Linux Documentation/virt/kvm/x86/msr.rst. */
+export const kvmMsrNumbers = {
+  wallClock: 0x4b564d00,
+  systemTime: 0x4b564d01,
+  asyncPageFault: 0x4b564d02,
+  stealTime: 0x4b564d03,
+  endOfInterrupt: 0x4b564d04,
+} as const
+
 const localApic = {
   id: u8(),
   /** LDR: the logical id, in bits 24–31. */

@@ -11,7 +11,8 @@ export const command: Command = {
     { flags: '--strict', summary: 'fail, and write nothing, when anything would be lost (exit code 4)' },
     {
       flags: '--template <file>',
-      summary: 'qemu, palacios: an image of the machine that shall go on with it',
+      summary:
+        'qemu, palacios: an image of the machine that shall go on with it (qemu: made when QEMU is installed)',
     },
     { flags: '--skeleton <folder>', summary: 'gem5: a checkpoint whose other sections are kept' },
     { flags: '--gem5-version <era>', summary: 'gem5: layout of the checkpoint', choices: ['v24', '2011'] },
@@ -22,6 +23,10 @@ export const command: Command = {
     },
     { flags: '--raw-ram', summary: 'gem5: RAM uncompressed and sparse (quicker)' },
     { flags: '--cpu <line>', summary: 'machines: the -cpu that the guest was started with' },
+    {
+      flags: '--tsc <ticks>',
+      summary: 'machines: the guest’s time-stamp counter, which Palacios does not save',
+    },
     {
       flags: '--vmlinux <file>',
       summary:
@@ -35,6 +40,15 @@ export const command: Command = {
       flags: '--memory <file>',
       summary: 'palacios: the raw memory dump that belongs to the source checkpoint',
     },
+    {
+      flags: '--store <kind>',
+      summary: 'palacios: how the checkpoint is stored',
+      choices: ['textfile', 'file'],
+    },
+    {
+      flags: '--memory-inside',
+      summary: 'palacios: the memory in the checkpoint (memory_img), not as a dump beside it',
+    },
     { flags: '--paging <kind>', summary: 'palacios: how the guest was paged', choices: ['shadow', 'nested'] },
     { flags: '--binary <file>', summary: 'gem5-se: the executable, for pages that the image does not hold' },
   ],
@@ -45,12 +59,25 @@ export const command: Command = {
   ],
   async run({ args, options, output }) {
     const { convert } = await import('../../formats/convert.js')
-    const { losses, hints, target } = await convert(args.image!, options)
+    const made = await missingTemplate(args.image!, options)
+    const { losses, hints, target } = await convert(args.image!, { ...options, ...made?.options }).finally(
+      () => made?.remove(),
+    )
     if (output.json) return output.value({ output: target, losses, hints })
     output.line(`${target} written`)
     for (const hint of hints) output.line(`  ${hint}`)
     if (losses.length > 0) output.line(lossText(losses))
   },
+}
+
+/** `--to qemu` without a template: QEMU, where it is installed, makes one of the machine that the image wants. */
+async function missingTemplate(image: string, options: Readonly<Record<string, unknown>>) {
+  if (options.to !== 'qemu' || options.template !== undefined) return undefined
+  const { findProgram } = await import('../../engines/qemu/emulator.js')
+  if (findProgram() === undefined) return undefined
+  const { templateFor } = await import('../../engines/qemu/pour.js')
+  const { template, remove } = await templateFor(image, options)
+  return { options: { template }, remove }
 }
 
 /** Losses as a block: whole devices on one line, other fields a line a device. */

@@ -9,7 +9,7 @@ import type { Loss } from '../../formats/format.js'
 import { isQemuStream, openStream } from '../../formats/qemu/stream.js'
 import { formatNamed, readImage } from '../../formats/registry.js'
 import { LossError, UsageError } from '../../lib/errors.js'
-import { extentEnd } from '../../model/memory.js'
+import type { MachineImage } from '../../model/machine.js'
 import { DEFAULT_LINE, type MachineLine } from './machine-line.js'
 import { lineFor } from './resume.js'
 import { makeTemplate } from './template.js'
@@ -37,9 +37,7 @@ export async function asStream(image: string, adjust: (line: MachineLine) => Mac
   const qemu = formatNamed('qemu')
   if (qemu.kind !== 'machine' || qemu.write === undefined)
     throw new LossError('QEMU streams cannot be written yet')
-  const last = read.image.memory.extents.at(-1)
-  const memory = last === undefined ? 0 : Number(extentEnd(last))
-  const line = adjust({ ...DEFAULT_LINE, memory })
+  const line = adjust(templateLine(read.image))
   const temporary = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-pour-'))
   try {
     const template = path.join(temporary, 'template')
@@ -52,6 +50,35 @@ export async function asStream(image: string, adjust: (line: MachineLine) => Mac
     return { stream, line: adjust(lineFor(stream, written)), losses, temporary }
   } catch (error) {
     fs.rmSync(temporary, { recursive: true, force: true })
+    throw error
+  }
+}
+
+/** The machine that an image wants: its RAM; time counted by instructions where its TSC has just that rate. */
+export function templateLine(image: MachineImage): MachineLine {
+  const counted = image.cpus[0]?.tscRate === ICOUNT_RATE
+  return { ...DEFAULT_LINE, memory: image.memory.byteCount, icount: counted ? 0 : undefined }
+}
+/** `-icount shift=0`: an instruction a nanosecond, and the TSC counts nanoseconds. */
+const ICOUNT_RATE = 1_000_000_000
+
+/** A template for the machine image at `image`, in a folder of its own. @throws HostError where QEMU is not installed. */
+export async function templateFor(
+  image: string,
+  options: Readonly<Record<string, unknown>>,
+): Promise<{ template: string; line: MachineLine; remove(): void }> {
+  const read = await readImage(image, { options })
+  if (read.kind !== 'machine')
+    throw new UsageError('this is the image of a process, not of a machine', { file: image })
+  const line = templateLine(read.image)
+  const temporary = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-pour-'))
+  const remove = () => fs.rmSync(temporary, { recursive: true, force: true })
+  try {
+    const template = path.join(temporary, 'template')
+    await makeTemplate(line, template)
+    return { template, line, remove }
+  } catch (error) {
+    remove()
     throw error
   }
 }

@@ -2,7 +2,7 @@
  * What gem5's X86 CPU offers. Values of its CPUID: v24.0 as measured; 2011 as src/arch/x86/cpuid.cc of that time says.
  */
 import { baseFeatures, featuresInUse, featuresOf, informationalFeatures } from '../../isa/x86-cpu-features.js'
-import type { MachineImage } from '../../model/machine.js'
+import { kvmMsrNumbers, type MachineImage } from '../../model/machine.js'
 import type { Loss } from '../format.js'
 import type { Gem5Era } from './blank-checkpoint.js'
 
@@ -28,10 +28,21 @@ export const gem5Features = (era: Gem5Era): ReadonlySet<string> => offered[era]
 /** gem5 keeps the control bit of these and does not enforce it: the guest runs, less protected. */
 const unenforced: ReadonlySet<string> = new Set(['smep', 'umip'])
 
+/** What a guest takes from KVM while the lowest bit of the MSR is set, as `-cpu` names it. */
+const kvmFeatures: Readonly<Record<number, string>> = {
+  [kvmMsrNumbers.systemTime]: 'kvmclock',
+  [kvmMsrNumbers.asyncPageFault]: 'kvm-asyncpf',
+  [kvmMsrNumbers.stealTime]: 'kvm-steal-time',
+  [kvmMsrNumbers.endOfInterrupt]: 'kvm-pv-eoi',
+}
+
 /** Features that the guest was offered (where known), or that its control registers show in use. */
 function wanted(image: MachineImage): Set<string> {
-  const { control, xcr0 } = image.cpus[0]!
-  return new Set([...featuresInUse({ cr4: control.cr4, xcr0 }), ...(image.cpuFeatures ?? [])])
+  const { control, xcr0, otherMsrs } = image.cpus[0]!
+  const paravirtual = [...(otherMsrs ?? [])].flatMap(([number, value]) =>
+    value & 1n ? (kvmFeatures[number] ?? []) : [],
+  )
+  return new Set([...featuresInUse({ cr4: control.cr4, xcr0 }), ...paravirtual, ...(image.cpuFeatures ?? [])])
 }
 
 /** What the guest may use and no gem5 has: it cannot go on there. */

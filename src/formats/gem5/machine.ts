@@ -8,7 +8,7 @@ import { writeDirectoryAtomically } from '../../lib/atomic-file.js'
 import { LossError, UsageError } from '../../lib/errors.js'
 import { parseFrequency } from '../../lib/frequency.js'
 import type { MachineImage, MachineState } from '../../model/machine.js'
-import { lowRamBytes, ramRanges } from '../../model/machine-memory.js'
+import { FOUR_GIB, lowRamBytes, ramRanges } from '../../model/machine-memory.js'
 import type { Loss, WriteOptions } from '../format.js'
 import { lossesBetween, readTable, writeTable } from '../machine-table.js'
 import { blankCheckpoint, type Gem5Era } from './blank-checkpoint.js'
@@ -149,6 +149,7 @@ export async function writeGem5(
     throw new LossError(`gem5 checkpoints of one CPU only: the machine has ${image.cpus.length}`)
   const cpu = image.cpus[0]!
   refuseFeatures(image, options.ignoreFeatures)
+  refuseLayout(image, options.era)
   const text =
     options.skeleton === undefined
       ? blankCheckpoint(options.era, ramRanges(image.memory).length > 1 ? 2 : 1)
@@ -183,16 +184,6 @@ export async function writeGem5(
       field: 'all',
       detail: 'a device that the model does not know',
     })),
-    ...(image.cpus[0]!.extendedState?.size
-      ? [
-          {
-            kind: 'dropped' as const,
-            subject: 'CPU',
-            field: 'XSAVE components',
-            detail: [...image.cpus[0]!.extendedState.keys()].join(', '),
-          },
-        ]
-      : []),
   ]
 }
 
@@ -251,6 +242,26 @@ function settle(fields: Gem5Fields, tick: bigint): void {
   }
 }
 const SCHEDULED = 2
+
+/** gem5's PC has its devices from 3 to 4 GiB; RAM beyond 3 GiB goes on from 4 GiB (configs/common/FSConfig.py). */
+function refuseLayout({ memory }: MachineImage, era: Gem5Era): void {
+  const [low, high, ...more] = ramRanges(memory)
+  const fits =
+    low === undefined ||
+    (low.start === 0n &&
+      low.length <= HOLE_START &&
+      more.length === 0 &&
+      (high === undefined || (era === 'v24' && low.length === HOLE_START && high.start === FOUR_GIB)))
+  if (fits) return
+  throw new LossError('gem5 has no such RAM', {
+    found: ramRanges(memory)
+      .map(({ start, length }) => `${length / 2 ** 20} MiB at 0x${start.toString(16)}`)
+      .join(', '),
+    expected: era === '2011' ? 'at most 3 GiB, from 0' : 'from 0 to at most 3 GiB, and then on from 4 GiB',
+    hint: 'capture with a machine of at most 3 GiB, or (v24) of 4 GiB and more',
+  })
+}
+const HOLE_START = 3 * 2 ** 30
 
 function refuseFeatures(image: MachineImage, ignore: boolean): void {
   const missing = missingFeatures(image)

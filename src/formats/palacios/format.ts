@@ -17,11 +17,15 @@ export const palacios: MachineFormat = {
     const { palaciosOptions, writePalacios } = await import('./machine.js')
     return writePalacios(image, path, palaciosOptions(options, image.cpus[0]?.apic?.timer.rate))
   },
-  hints: (path, image) => [
+  hints: (path, image, { store, memoryInside }) => [
     'load it with:',
     `v3_create -b CONFIG.xml NAME`,
-    `v3_guest_mem_access /dev/v3-vmN write 0 ${(image as MachineImage).memory.byteCount} < ${path}.mem`,
-    `v3_load /dev/v3-vmN KEYED_STREAM textfile:${path} 1`,
+    ...(memoryInside
+      ? []
+      : [
+          `v3_guest_mem_access /dev/v3-vmN write 0 ${(image as MachineImage).memory.byteCount} < ${path}.mem`,
+        ]),
+    `v3_load /dev/v3-vmN KEYED_STREAM ${store ?? 'textfile'}:${path} ${memoryInside ? 0 : 1}`,
     'v3_launch /dev/v3-vmN',
     'v3_stream /dev/v3-vmN STREAM',
   ],

@@ -16,7 +16,8 @@ import type { Loss, WriteOptions } from '../format.js'
 import { lossesBetween, readTable, writeTable } from '../machine-table.js'
 import { PalaciosFields, type PalaciosTiming } from './fields.js'
 import { blankContexts } from './layout.js'
-import { memoryImage } from './memory-image.js'
+import { MEMORY_KEY, memoryImage, writeMemoryImage } from './memory-image.js'
+import { OWN_KEY, ownContext, readOwnContext } from './own-context.js'
 import { type Context, formatBinary, formatText, isBinary, parseBinary, parseText } from './records.js'
 import { palaciosTable } from './table.js'
 
@@ -24,7 +25,6 @@ import { palaciosTable } from './table.js'
 const MAX_CONTEXT_BYTES = 64 << 20
 const MAX_CONTEXTS = 4096
 const DEFAULT_CLOCK = 1_000_000_000
-const MEMORY_CONTEXT = 'memory_img'
 
 export interface Checkpoint {
   readonly contexts: Context[]
@@ -33,7 +33,7 @@ export interface Checkpoint {
 
 /** All contexts of a directory but the memory. @throws UnreadableError for a file that is no context. */
 export function readCheckpoint(directory: string): Checkpoint {
-  const names = fs.readdirSync(directory).filter(name => name !== MEMORY_CONTEXT)
+  const names = fs.readdirSync(directory).filter(name => name !== MEMORY_KEY)
   if (names.length > MAX_CONTEXTS) throw new UnreadableError('too many contexts', { file: directory })
   let form: Checkpoint['form'] = 'text'
   const contexts = names.sort().flatMap(name => {
@@ -59,15 +59,23 @@ export interface PalaciosOptions {
   /** Directory whose contexts are the base, `tpair` of the old scripts. */
   readonly template?: string
   readonly timing: PalaciosTiming
+  /** `textfile:` or `file:`; the template's when left out. */
+  readonly form?: Checkpoint['form']
+  /** The memory as the context `memory_img` instead of a dump beside the directory. */
+  readonly memoryInside?: boolean
 }
 
 /** From the verb's options, named as on the command line. */
 export function palaciosOptions({ options }: WriteOptions, apicClock = DEFAULT_CLOCK): PalaciosOptions {
-  const { memory, template, paging, clock } = options as Record<string, string | undefined>
+  const { memory, template, paging, clock, store } = options as Record<string, string | undefined>
+  if (store !== undefined && store !== 'textfile' && store !== 'file')
+    throw new UsageError(`Palacios has no store '${store}'`, { expected: 'textfile or file' })
   if (paging !== undefined && paging !== 'shadow' && paging !== 'nested')
     throw new UsageError(`'${paging}' is no kind of paging`, { expected: 'shadow or nested' })
   return {
     timing: { apicClock: clock === undefined ? apicClock : parseFrequency(clock), paging },
+    ...(store === undefined ? {} : { form: store === 'file' ? ('binary' as const) : ('text' as const) }),
+    memoryInside: options.memoryInside === true,
     ...(memory === undefined ? {} : { memory }),
     ...(template === undefined ? {} : { template }),
   }
@@ -79,20 +87,28 @@ export async function readPalacios(directory: string, options: PalaciosOptions):
   const state = readTable(palaciosTable, fields)
   const memory = await readMemory(directory, options.memory)
   leaveHalt(state.cpu, memory)
+  const own = contexts.find(({ key }) => key === OWN_KEY)
+  const features = own && readOwnContext(own, state)
   const known = fields.understood
   return {
     isa: 'x86-64',
     memory,
     cpus: [state.cpu],
     devices: state.devices,
-    notUnderstood: contexts.map(({ key }) => key).filter(key => !known.has(key)),
+    notUnderstood: contexts.map(({ key }) => key).filter(key => !known.has(key) && key !== OWN_KEY),
+    ...(features ? { cpuFeatures: features } : {}),
     origin: {
       format: 'palacios',
       path: directory,
       notes: {
         form: form === 'text' ? 'textfile' : 'file',
         monitor: fields.has('vmcb') ? 'SVM' : 'VMX',
-        memory: memory.byteCount === 0 ? 'not given: --memory FILE' : 'raw dump',
+        memory:
+          memory.byteCount === 0
+            ? 'not given: --memory FILE'
+            : options.memory === undefined && fs.existsSync(path.join(directory, MEMORY_KEY))
+              ? 'in the checkpoint'
+              : 'raw dump',
       },
       raw: contexts,
     },
@@ -100,7 +116,7 @@ export async function readPalacios(directory: string, options: PalaciosOptions):
 }
 
 async function readMemory(directory: string, given: string | undefined): Promise<Memory> {
-  const own = path.join(directory, MEMORY_CONTEXT)
+  const own = path.join(directory, MEMORY_KEY)
   if (given === undefined && fs.existsSync(own)) return memoryImage(own)
   const beside = `${directory.replace(/\/+$/, '')}.mem`
   const file = given ?? (fs.existsSync(beside) ? beside : undefined)
@@ -147,12 +163,19 @@ export async function writePalacios(
       ? { contexts: blankContexts(), form: 'text' }
       : readCheckpoint(options.template)
   const losses = patchContexts(image, checkpoint.contexts, options.timing)
+  const own = ownContext({ cpu: image.cpus[0]!, devices: image.devices }, image.cpuFeatures)
+  const contexts = [...checkpoint.contexts.filter(({ key }) => key !== OWN_KEY), own]
   const memory = `${target.replace(/\/+$/, '')}.mem`
   const temporary = temporaryName(memory)
+  const length = ranges[0]?.length ?? 0
+  const form = options.form ?? checkpoint.form
   try {
-    writeDump(image.memory, ranges[0]?.length ?? 0, temporary)
-    await writeDirectoryAtomically(target, folder => writeContexts(checkpoint, folder))
-    fs.renameSync(temporary, memory)
+    if (!options.memoryInside) writeDump(image.memory, length, temporary)
+    await writeDirectoryAtomically(target, folder => {
+      writeContexts({ form, contexts }, folder)
+      if (options.memoryInside) writeMemoryImage(image.memory, length, path.join(folder, MEMORY_KEY), form)
+    })
+    if (!options.memoryInside) fs.renameSync(temporary, memory)
   } finally {
     fs.rmSync(temporary, { force: true })
   }

@@ -2,6 +2,7 @@
  * The context `memory_img` (a checkpoint saved without mask 1): `region_size` u64, `num_regions` u32, then
  * `memory_img0` … of region_size bytes each; trees of 2012 have one record `memory_img` with all memory.
  * Binary: extents point into the file. Text: two digits a byte, unpacked once into a nameless sparse file.
+ * Written as a stream, with as many regions as Palacios has memory blocks; zeros of the binary form are holes.
  */
 import fs from 'node:fs'
 import os from 'node:os'
@@ -10,8 +11,9 @@ import { writeFully } from '../../lib/atomic-file.js'
 import { FileSource } from '../../lib/byte-source.js'
 import { isZero } from '../../lib/bytes.js'
 import { UnreadableError } from '../../lib/errors.js'
+import { blocksOf } from '../../model/machine-memory.js'
 import { type Extent, Memory } from '../../model/memory.js'
-import { isBinary } from './records.js'
+import { formatBinary, formatText, isBinary, newContext } from './records.js'
 
 const RAM_TAG = /^memory_img\d*$/
 const CHUNK_BYTES = 1 << 20
@@ -105,4 +107,54 @@ function unpackText(source: FileSource, fd: number): number {
     }
   }
   return written
+}
+
+/** Palacios' usual size of a memory block (V3_CONFIG_MEM_BLOCK_SIZE). */
+const BLOCK_BYTES = 128 * 2 ** 20
+export const MEMORY_KEY = 'memory_img'
+
+/** Writes RAM from 0 to `length` as the context `memory_img` of a directory. */
+export function writeMemoryImage(
+  memory: Memory,
+  length: number,
+  file: string,
+  form: 'text' | 'binary',
+): void {
+  const region = length % BLOCK_BYTES === 0 ? BLOCK_BYTES : length
+  const count = region === 0 ? 0 : length / region
+  const head = Buffer.alloc(12)
+  head.writeBigUInt64LE(BigInt(region))
+  head.writeUInt32LE(count, 8)
+  const context = newContext(MEMORY_KEY, [
+    ['region_size', head.subarray(0, 8)],
+    ['num_regions', head.subarray(8)],
+  ])
+  const fd = fs.openSync(file, 'wx', 0o600)
+  let at = 0
+  const put = (bytes: Uint8Array) => {
+    writeFully(fd, bytes, at)
+    at += bytes.length
+  }
+  try {
+    put(form === 'text' ? formatText(context) : formatBinary(context))
+    for (let i = 0; i < count; i++) {
+      put(form === 'text' ? Buffer.from(`${MEMORY_KEY}${i}=`) : recordHead(`${MEMORY_KEY}${i}`, region))
+      for (const { length: size, bytes } of blocksOf(memory, BigInt(i * region), region, CHUNK_BYTES))
+        if (form === 'text') put(Buffer.from(Buffer.from(bytes ?? new Uint8Array(size)).toString('hex')))
+        else if (bytes === undefined) at += size
+        else put(bytes)
+      if (form === 'text') put(Buffer.from('\n'))
+    }
+    fs.ftruncateSync(fd, at)
+    fs.fsyncSync(fd)
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+/** The head of a binary record whose data follow: what `formatBinary` writes before them. */
+function recordHead(tag: string, bytes: number): Uint8Array {
+  const empty = Buffer.from(formatBinary(newContext('', [[tag, new Uint8Array()]])))
+  empty.writeBigInt64LE(BigInt(bytes), empty.length - 8)
+  return empty
 }

@@ -83,7 +83,7 @@ export function qemuOptions({ options }: WriteOptions): { template: string } {
   const template = options.template
   if (typeof template !== 'string')
     throw new UsageError('a QEMU stream is written over a template', {
-      hint: "--template FILE: any stream of the machine command line that shall go on with it; 'imago vm capture' makes one",
+      hint: '--template FILE: any stream of the machine command line that shall go on with it. Where QEMU is installed, convert makes one by itself; or run there: imago vm template --memory SIZE -o FILE',
     })
   return { template }
 }

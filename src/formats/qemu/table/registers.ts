@@ -1,5 +1,5 @@
 /** The registers of the CPU. Source: QEMU target/i386/machine.c. */
-import { generalRegisters, segmentNames } from '../../../model/machine.js'
+import { generalRegisters, kvmMsrNumbers, segmentNames } from '../../../model/machine.js'
 import { type CompoundRow, type Row, row, rows } from '../../machine-table.js'
 import { hiddenFlags } from '../hidden-flags.js'
 import { bits, type Fields } from './clock.js'
@@ -92,6 +92,28 @@ const vectors: Row<Fields>[] = [
   ]).flat(),
 ]
 
+/** KVM's own MSRs; QEMU has the rarer ones in subsections. */
+const kvmFields: readonly (readonly [field: string, msr: number])[] = [
+  ['env.wall_clock_msr', kvmMsrNumbers.wallClock],
+  ['env.system_time_msr', kvmMsrNumbers.systemTime],
+  ['cpu/async_pf_msr.env.async_pf_en_msr', kvmMsrNumbers.asyncPageFault],
+  ['cpu/steal_time_msr.env.steal_time_msr', kvmMsrNumbers.stealTime],
+  ['cpu/async_pv_eoi_msr.env.pv_eoi_en_msr', kvmMsrNumbers.endOfInterrupt],
+]
+const kvm: CompoundRow<Fields> = {
+  about: 'MSRs by which a guest takes time and wake-ups from KVM',
+  read(raw, { cpu }) {
+    const set = kvmFields.flatMap(([field, msr]) => {
+      const value = raw.integer(`cpu/${field}`)
+      return value === 0n ? [] : [[msr, value] as const]
+    })
+    if (set.length > 0) cpu.otherMsrs = new Map(set)
+  },
+  write({ cpu }, raw) {
+    for (const [field, msr] of kvmFields) raw.set(`cpu/${field}`, cpu.otherMsrs?.get(msr) ?? 0n)
+  },
+}
+
 export const registers: readonly Row<Fields>[] = [
   ...rows<Fields>(
     16,
@@ -131,4 +153,5 @@ export const registers: readonly Row<Fields>[] = [
     i => `cpu.mtrr.variable.${i}.mask`,
   ),
   ...vectors,
+  kvm,
 ]
