@@ -34,9 +34,11 @@ export async function convert(
     const losses = await writeAs(format, read, target, options)
     return { target, losses, hints: (await format.hints?.(target, read.image, options)) ?? [] }
   }
-  const temporary = temporaryName(target)
+  // In a folder of its own: some formats write more than one file (a memory dump, a record).
+  const folder = temporaryName(target)
+  fs.mkdirSync(folder)
   try {
-    const losses = await writeAs(format, read, temporary, options)
+    const losses = await writeAs(format, read, path.join(folder, path.basename(target)), options)
     if (losses.length > 0)
       throw new LossError(`${losses.length} fields would be lost or changed`, {
         file: source,
@@ -46,11 +48,14 @@ export async function convert(
           .join(', '),
         hint: 'leave --strict out to convert all the same, with a report',
       })
-    fs.rmSync(target, { recursive: true, force: true })
-    fs.renameSync(temporary, target)
+    for (const name of fs.readdirSync(folder)) {
+      const place = path.join(path.dirname(target), name)
+      fs.rmSync(place, { recursive: true, force: true })
+      fs.renameSync(path.join(folder, name), place)
+    }
     return { target, losses, hints: (await format.hints?.(target, read.image, options)) ?? [] }
   } finally {
-    fs.rmSync(temporary, { recursive: true, force: true })
+    fs.rmSync(folder, { recursive: true, force: true })
   }
 }
 

@@ -53,7 +53,9 @@ export const baseFeatures: ReadonlySet<string> = new Set(
 
 /** Names of features that say something of the machine, but bring no instruction, register or mode that could be missed. */
 export const informationalFeatures: ReadonlySet<string> = new Set(
-  words('ht hypervisor cmp-legacy mp ss ia64 pbe tm tm2 ds acpi est cid xtpr pdcm cr8legacy extapic'),
+  words(
+    'vme fxsr-opt tce ht hypervisor cmp-legacy mp ss ia64 pbe tm tm2 ds acpi est cid xtpr pdcm cr8legacy extapic',
+  ),
 )
 
 const spelling: Readonly<Record<string, string>> = {

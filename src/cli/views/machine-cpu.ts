@@ -79,7 +79,7 @@ export async function cpuLines(page: MachinePage, cpu: Cpu, options: MachineView
   const where = page.nameOf(cpu, cpu.rip)
   const next = await nextText(page, cpu)
   const rows: string[][] = [
-    ['state', `${cpu.halted ? 'asleep in HLT until an interrupt' : 'running'}, ${mode(cpu)}`],
+    ['state', `${cpu.halted ? 'halted until an interrupt' : 'running'}, ${mode(cpu)}`],
     ['rip', `${hex(cpu.rip)}${where ? `  ${styled('cyan', where)}` : ''}`],
     ...(next ? [['next', styled('dim', next)]] : []),
     ['rflags', `${hex(cpu.rflags)}  ${flags}`],

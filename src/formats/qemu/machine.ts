@@ -11,6 +11,7 @@ import { lossesBetween, readTable, writeTable } from '../machine-table.js'
 import { copyCaptureRecord, readCaptureRecord } from './capture-record.js'
 import { offeredFeatures, widenedLine } from './cpu-line.js'
 import { QemuFields } from './fields.js'
+import { machineWords, readRecord } from './machine-line.js'
 import { openStream, type QemuStream } from './stream.js'
 import { isUnderstood, qemuTable, virtualNow } from './table.js'
 import { withWriterWoken } from './wake.js'
@@ -175,13 +176,26 @@ function blockMemory(memory: Memory, template: QemuStream): Memory {
   )
 }
 
-/** How to resume a stream: imago's own verb, or the option that the command line must have. */
+/** How to resume a stream: imago's own verb, or the whole command line. */
 export function resumeHints(path: string, image: MachineImage, template: string): string[] {
-  const cpu = readCaptureRecord(path).cpu ?? widenedLine('qemu64', image.cpuFeatures ?? [])
-  const machine = openStream(template)
-  machine.source.close()
+  const recorded = readRecord(path)
+  const own = `resume it with  imago vm resume ${path} --engine qemu`
+  const incoming = `-serial stdio -incoming ${quoted(`exec:cat ${quoted(path)}`)}`
+  if (recorded !== undefined)
+    return [
+      own,
+      `or QEMU itself  qemu-system-x86_64 ${machineWords(recorded).map(quoted).join(' ')} ${incoming}`,
+    ]
+  const stream = openStream(template)
+  stream.source.close()
+  const memory = (stream.block(RAM_BLOCK)?.size ?? 0) / 2 ** 20
+  const cpu = widenedLine('qemu64', image.cpuFeatures ?? [])
   return [
-    `resume it with  imago vm resume ${path} --engine qemu`,
-    `or QEMU itself  qemu-system-x86_64 -M ${machine.machine} -m ${(machine.block(RAM_BLOCK)?.size ?? 0) / 2 ** 20}M -cpu ${cpu} … -incoming 'exec:cat ${path}'   (… as the template was made)`,
+    own,
+    `or QEMU itself  qemu-system-x86_64 -M ${stream.machine} -m ${memory}M -cpu ${cpu} WORDS ${incoming}`,
+    '(WORDS: whatever else the template was made with; no record beside it says)',
   ]
 }
+
+/** A word as a shell takes it. */
+const quoted = (word: string) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)

@@ -136,21 +136,48 @@ describe('the timer guest goes on in QEMU', () => {
   })
 })
 
-test('--strict writes nothing when anything would be lost, and says what', () => {
-  const folder = temporaryFolder()
+test('without --template QEMU makes one, and the printed command line goes on', async ({ skip }) => {
+  skip(!hasQemu, 'qemu-system-x86_64 is not installed')
+  const back = path.join(temporaryFolder(), 'back.qemu')
+  const { code, stdout } = imago(['convert', gem5Sample('timer'), '--to', 'qemu', '-o', back])
+  expect(code).toBe(0)
+  const line = /or QEMU itself {2}(.*)$/m.exec(stdout)![1]!
+  const guest = spawn('sh', ['-c', `exec ${line}`], { stdio: ['ignore', 'pipe', 'ignore'] })
+  try {
+    let text = ''
+    for await (const bytes of guest.stdout) {
+      text += String(bytes)
+      if (/^n=13 .*tsc=\d+\r?$/m.test(text)) break
+    }
+    // The same 1 GHz that gem5 had: 100 ms between two lines are 100,000,000 ticks.
+    const ticks = [...text.matchAll(/tsc=(\d+)/g)].map(match => Number(match[1]))
+    expect(text).toMatch(/^n=11 pit=110 .* cs=c82fa95620aa1c75 /m)
+    expect(Math.abs(ticks[1]! - ticks[0]! - 100_000_000)).toBeLessThan(1_000_000)
+  } finally {
+    guest.kill('SIGKILL')
+  }
+})
+
+test.each([
+  'gem5',
+  'palacios',
+  'qemu',
+])('--strict writes nothing when --to %s would lose anything, and says what', to => {
+  const [folder, templates] = [temporaryFolder(), temporaryFolder()]
   const target = path.join(folder, 'out')
   const { code, stderr } = imago([
     'convert',
-    qemuSample('timer', folder),
+    to === 'qemu' ? gem5Sample('timer') : qemuSample('timer', folder),
     '--to',
-    'gem5',
+    to,
+    ...(to === 'qemu' ? ['--template', qemuSample('busy', templates)] : []),
     '--strict',
     '-o',
     target,
   ])
   expect(code).toBe(4)
   expect(stderr).toMatch(/would be lost/)
-  expect(fs.readdirSync(folder)).toEqual(['timer.qemu'])
+  expect(fs.readdirSync(folder)).toEqual(to === 'qemu' ? [] : ['timer.qemu'])
 })
 
 test('inspect, diff and verify take machines of different formats', () => {

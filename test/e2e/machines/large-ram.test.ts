@@ -1,0 +1,43 @@
+/** A guest with RAM above the hole: QEMU's one block, gem5's two stores, and back into a template of the same size. */
+import path from 'node:path'
+import { expect, test } from 'vitest'
+import { capture } from '../../../src/engines/qemu/capture.js'
+import { DEFAULT_LINE } from '../../../src/engines/qemu/machine-line.js'
+import { CheckpointText } from '../../../src/formats/gem5/checkpoint-text.js'
+import { readGem5 } from '../../../src/formats/gem5/machine.js'
+import { readQemu } from '../../../src/formats/qemu/machine.js'
+import { ramRanges } from '../../../src/model/machine-memory.js'
+import { imago } from '../../helpers/imago.js'
+import { temporaryFolder } from '../../helpers/temporary-folder.js'
+import { must, needsQemu, resumedWords, timerGuest, timerLines } from './guests.js'
+
+const GIB = 2 ** 30
+
+test('5 GiB go through gem5 and back, and the guest goes on; Palacios refuses them', async context => {
+  needsQemu(context)
+  const folder = temporaryFolder()
+  const at = (name: string) => path.join(folder, name)
+  await capture({
+    line: { ...DEFAULT_LINE, memory: 5 * GIB, icount: 0 },
+    boot: { kernel: timerGuest },
+    until: { kind: 'serial', text: 'n=3 ' },
+    output: at('large'),
+  })
+  const ranges = [
+    { start: 0n, length: 3 * GIB },
+    { start: 4n * BigInt(GIB), length: 2 * GIB },
+  ]
+  expect(ramRanges((await readQemu(at('large'))).memory)).toEqual(ranges)
+
+  must('convert', at('large'), '--to', 'gem5', '--raw-ram', '-o', at('gem5'))
+  const text = CheckpointText.read(at('gem5/m5.cpt'))
+  expect(text.get('system.physmem.store1', 'range_size')).toBe(String(2 * GIB))
+  expect(ramRanges((await readGem5(at('gem5'))).memory)).toEqual(ranges)
+
+  must('convert', at('gem5'), '--to', 'qemu', '-o', at('back'))
+  const words = await resumedWords(at('back'), /^n=6 .*\n/m)
+  expect([...timerLines(words).keys()]).toEqual(expect.arrayContaining([5, 6]))
+
+  const { code, stderr } = imago(['convert', at('large'), '--to', 'palacios', '-o', at('v3')])
+  expect([code, /hole/.test(stderr)]).toEqual([4, true])
+})
