@@ -11,6 +11,9 @@
 #include <sys/mman.h>
 
 extern _Thread_local unsigned long __imago_held;
+struct joinable; /* joinable.c */
+struct joinable *__imago_joinable_room(void);
+void __imago_joinable_add(struct joinable *, pthread_t);
 
 enum { GUARD = 65536 };
 static const unsigned long SHADOW = 64ul << 20;
@@ -50,15 +53,22 @@ static void *enter(void *argument) {
 
 int __imago_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *), void *argument) {
   pthread_once(&made, make_key);
+  int detached = PTHREAD_CREATE_JOINABLE;
+  if (attributes != NULL) pthread_attr_getdetachstate(attributes, &detached);
   struct start *start = malloc(sizeof *start);
-  if (start == NULL) return 11; /* EAGAIN */
-  *start = (struct start){function, argument};
-  __atomic_add_fetch(&__imago_threads, 1, __ATOMIC_SEQ_CST);
-  int failed = pthread_create(thread, attributes, enter, start);
-  if (failed != 0) {
-    __atomic_sub_fetch(&__imago_threads, 1, __ATOMIC_SEQ_CST);
-    free(start);
+  struct joinable *room = __imago_joinable_room();
+  int failed = 11; /* EAGAIN */
+  if (start != NULL && room != NULL) {
+    *start = (struct start){function, argument};
+    __atomic_add_fetch(&__imago_threads, 1, __ATOMIC_SEQ_CST);
+    failed = pthread_create(thread, attributes, enter, start);
+    if (failed != 0) __atomic_sub_fetch(&__imago_threads, 1, __ATOMIC_SEQ_CST);
   }
+  if (failed != 0) free(start);
+  if (failed == 0 && detached == PTHREAD_CREATE_JOINABLE)
+    __imago_joinable_add(room, *thread);
+  else
+    free(room);
   return failed;
 }
 

@@ -28,10 +28,12 @@ static struct timespec soon(clockid_t clock) {
   return t;
 }
 
+int __imago_pthread_timedjoin_np(pthread_t, void **, const struct timespec *); /* joinable.c */
+
 int __imago_wait_pthread_join(pthread_t thread, void **result) {
   for (;;) {
     struct timespec until = soon(CLOCK_REALTIME);
-    int failed = pthread_timedjoin_np(thread, result, &until);
+    int failed = __imago_pthread_timedjoin_np(thread, result, &until);
     if (failed != ETIMEDOUT) return failed;
     POINT();
   }

@@ -36,7 +36,8 @@ export async function parkAtMigrationPoint(pid: number, limit = 30_000): Promise
     const [request, waiting, threads] = [runtime.request, runtime.parkedCount, runtime.threadCount].map(
       address => readWord(pid, address),
     ) as [bigint, bigint, bigint]
-    if (request !== 0n && waiting >= threads) return parked
+    // A thread that ends counts itself out a moment before the kernel does.
+    if (request !== 0n && waiting >= threads && threadsOf(pid) <= threads) return parked
     if (performance.now() < end) continue
     parked.release()
     throw new HostError(`process ${pid} did not come to a migration point`, {
@@ -97,6 +98,14 @@ function release(pid: number, { request }: Runtime): void {
   }
   process.kill(pid, 'SIGSTOP')
   process.kill(pid, 'SIGCONT')
+}
+
+function threadsOf(pid: number): number {
+  try {
+    return fs.readdirSync(`/proc/${pid}/task`).length
+  } catch {
+    return 0 // gone: the next look at its memory says so
+  }
 }
 
 function readWord(pid: number, address: bigint): bigint {

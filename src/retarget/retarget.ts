@@ -4,6 +4,7 @@
  *
  *   threads ──► shadow frames ──► native stacks, registers            native-stack.ts
  *           ──► thread record, thread-local storage                   thread-record.ts
+ *           ──► records of ended threads that nobody has joined yet   joinable-threads.ts
  *   memory  ──► code of the target's binary, data and bss as they are  program-memory.ts
  *           ──► the kernel's part of the stack, moved                 main-stack.ts, auxiliary-vector.ts
  *   files   ──► flags in the target's numbering                       isa/
@@ -27,6 +28,7 @@ import type {
 } from '../model/process.js'
 import { type ProgramDescription, runtimeSymbols } from '../toolchain/program.js'
 import { translateVector, translateVectorInMemory } from './auxiliary-vector.js'
+import { joinableThreads } from './joinable-threads.js'
 import {
   type MainStack,
   moveLayout,
@@ -211,6 +213,10 @@ function rebuildMemory(
     process.memory,
     moving.map(each => wordPatch(each.state + 16n, 0n)),
   )
+  const live = new Set(moving.map(each => each.record))
+  for (const record of joinableThreads(process.memory, source))
+    if (!live.has(record))
+      patches.push(...translateThreadRecord(process.memory, record, source.storage, from, to))
   const leave = target.address(runtimeSymbols.leave)
   const threads: Thread[] = []
   for (const [i, { thread, record, frames }] of moving.entries()) {

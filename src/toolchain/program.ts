@@ -22,6 +22,8 @@
  *   (or, for main, the program).
  * - `identity` is 32 bytes in bss that the start-up fills with the description's `identity`: it goes into every image, and tells
  *   an image of an older build.
+ * - `joinable` leads to a list `{ next, pthread_t }` of the threads that may still be joined, ended ones among them: their
+ *   records are the only ones that no thread of the image leads to.
  * - `struct pthread` of a thread (musl's `pthread_t`) is at the same address on both ISAs. x86-64 keeps the thread-local
  *   segment below it and aarch64 above it, so the runtime's own start-up leaves room on both sides.
  * - argv, environ and what they point to are copied off the kernel's stack before main begins, so the stack may move; and
@@ -44,6 +46,7 @@ export const runtimeSymbols = {
   threadCount: '__imago_threads',
   leave: '__imago_leave',
   identity: '__imago_identity',
+  joinable: '__imago_joinable',
   /** Of the checkpointer (native/common/resume.h). */
   resumeBlock: 'imago_resume_block',
 } as const

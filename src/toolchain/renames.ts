@@ -9,6 +9,8 @@ const wrapped = [
   // threads.c: own shadow stacks; frames of libc between those of the program; handlers
   ...['pthread_create', 'pthread_exit', 'pthread_once', 'exit', 'signal', 'sigaction'],
   ...['qsort', 'bsearch', 'tsearch', 'tfind', 'tdelete', 'twalk', 'lfind'],
+  // joinable.c: which threads have records that outlive them
+  ...['pthread_detach', 'pthread_timedjoin_np', 'pthread_tryjoin_np'],
   // abi.c: numbers and structures that differ
   ...['open', 'openat', 'fcntl', 'stat', 'lstat', 'fstat', 'fstatat', 'epoll_ctl', 'epoll_wait'],
   ...['feclearexcept', 'feraiseexcept', 'fetestexcept', 'fegetround', 'fesetround'],

@@ -93,20 +93,16 @@ function athome(workload: Workload): string {
 }
 
 for (const workload of workloads.filter(each => travellers.has(each.name))) {
-  // Known fault, not yet understood: now and then the four-thread program ends early in the emulated machine.
-  const options = { retry: 2 }
-  test(
-    `${workload.name}: x86-64 → aarch64 → x86-64 and the reverse by criu prints the same`,
-    options,
-    async ({ skip }) => {
-      skip(reason !== undefined, reason)
-      const expected = athome(workload)
-      expect(expected.trimEnd().split('\n').at(-1)).toBe(workload.verdict)
-      for (let round = 0; round < rounds(20, 1); round++) {
-        const moment = () => 10 + Math.random() * 60
-        expect(await travel(workload, here, machine!, [moment(), moment()])).toBe(expected)
-        expect(await travel(workload, machine!, here, [moment() * 4, moment()])).toBe(expected)
-      }
-    },
-  )
+  test(`${workload.name}: x86-64 → aarch64 → x86-64 and the reverse by criu prints the same`, async ({
+    skip,
+  }) => {
+    skip(reason !== undefined, reason)
+    const expected = athome(workload)
+    expect(expected.trimEnd().split('\n').at(-1)).toBe(workload.verdict)
+    for (let round = 0; round < rounds(20, 1); round++) {
+      const moment = () => 10 + Math.random() * 60
+      expect(await travel(workload, here, machine!, [moment(), moment()])).toBe(expected)
+      expect(await travel(workload, machine!, here, [moment() * 4, moment()])).toBe(expected)
+    }
+  })
 }

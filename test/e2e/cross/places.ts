@@ -89,6 +89,10 @@ export class InMachine implements Place {
     return new InMachine(machine)
   }
 
+  must(command: string) {
+    return this.#machine.must(command)
+  }
+
   stop(): Promise<void> {
     return this.#machine.stop()
   }
@@ -128,7 +132,7 @@ export class InMachine implements Place {
       `dd if=/proc/${pid}/mem bs=8 skip=${address / 8n} count=1 2>/dev/null | od -An -tu8`
     await this.#machine.must(
       `mkdir -p /tmp; touch /tmp/imago-park-${pid}; kill -12 ${pid}; for i in $(seq 3000); do [ -d /proc/${pid} ] || exit 1; r=$(${word(addresses[0]!)}); p=$(${word(addresses[1]!)}); t=$(${word(addresses[2]!)});` +
-        ' [ $r -ne 0 ] && [ $p -ge $t ] && exit 0; sleep 0.01; done; exit 1',
+        ` [ $r -ne 0 ] && [ $p -ge $t ] && [ $(ls /proc/${pid}/task | wc -l) -le $t ] && exit 0; sleep 0.01; done; exit 1`,
       { timeout: 60_000 },
     )
   }
