@@ -101,6 +101,10 @@ export const goals = {
   base: { packages: base, parts: [] },
   demo: { packages: [...base, 'python3'], parts: [] },
   'demo-machine': { packages: [...base, 'qemu-system-x86'], parts: ['amd64-linux'] },
+  'demo-cross': {
+    packages: [...base, 'qemu-system-arm'],
+    parts: ['clang19', 'musl', 'arm64-headers', 'qemu-user', 'criu', 'arm64-machine'],
+  },
   arm64: { packages: ['qemu-system-arm'], parts: ['arm64-machine'] },
   test: {
     packages: [
