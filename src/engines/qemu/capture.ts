@@ -2,15 +2,13 @@
  * Capturing a machine: start QEMU, wait for the moment, stop the processor, let QEMU write its migration stream
  * beside the target, read it back, rename it.
  */
-import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { openStream, type QemuStream } from '../../formats/qemu/stream.js'
-import { syncDirectory, temporaryName } from '../../lib/atomic-file.js'
 import { InterruptedError, PeerError, UsageError } from '../../lib/errors.js'
 import { Emulator } from './emulator.js'
 import { OvershotError, runInstructions } from './instructions.js'
 import { type BootOptions, type MachineLine, machineWords, writeRecord } from './machine-line.js'
+import { saveMachine } from './save.js'
 import type { Moment } from './until.js'
 
 export interface CaptureOptions {
@@ -68,7 +66,9 @@ async function captureOnce(options: CaptureOptions): Promise<CaptureResult> {
       options.line.icount === undefined
         ? undefined
         : (await emulator.qmp.execute<{ icount: number }>('query-replay')).icount
-    const { bytes, tscRate } = await save(emulator, options)
+    const { bytes, tscRate } = await saveMachine(emulator.qmp, options.output, done =>
+      options.onProgress?.(done, 'saving'),
+    )
     const { qemu } = await emulator.qmp.execute<{ qemu: { major: number; minor: number; micro: number } }>(
       'query-version',
     )
@@ -139,57 +139,4 @@ async function runUntil(emulator: Emulator, serial: SerialWatch, options: Captur
     await sleep(Math.max(1, Math.min(20, left)))
   }
   await stopped
-}
-
-interface MigrationStatus {
-  readonly status?: string
-  readonly 'error-desc'?: string
-  readonly ram?: { readonly transferred: number; readonly total: number; readonly remaining: number }
-}
-
-/** Lets QEMU write its stream; checks it; gives it its name. */
-async function save(
-  emulator: Emulator,
-  options: CaptureOptions,
-): Promise<{ bytes: number; tscRate: number | undefined }> {
-  const { qmp } = emulator
-  const temporary = temporaryName(path.resolve(options.output))
-  try {
-    fs.closeSync(fs.openSync(temporary, 'wx', 0o600))
-    // The shell gets the path as a variable's value would be: in single quotes. No QEMU before 8.2 writes a file itself.
-    await qmp.execute('migrate', { uri: `exec:cat > '${temporary.replaceAll("'", "'\\''")}'` })
-    for (;;) {
-      const { status, ram, ...rest } = await qmp.execute<MigrationStatus>('query-migrate')
-      if (status === 'completed') break
-      if (status === 'failed' || status === 'cancelled')
-        throw new PeerError('QEMU could not write the machine', { found: rest['error-desc'] ?? status })
-      if (ram !== undefined) options.onProgress?.(1 - ram.remaining / ram.total, 'saving')
-      await sleep(10)
-    }
-    const stream = openStream(temporary)
-    stream.source.close()
-    const fd = fs.openSync(temporary, 'r')
-    fs.fsyncSync(fd)
-    fs.closeSync(fd)
-    fs.renameSync(temporary, options.output)
-    syncDirectory(path.dirname(path.resolve(options.output)))
-    return { bytes: stream.source.size, tscRate: tscRate(stream) }
-  } catch (error) {
-    fs.rmSync(temporary, { force: true })
-    throw error
-  }
-}
-
-/**
- * Ticks of the guest's TSC a second. Without icount it is the host's, which both count from the start of the
- * machine: its ticks and its nanoseconds since then stand in the stream.
- */
-function tscRate(stream: QemuStream): number | undefined {
-  const timer = stream.device('timer')
-  if (timer === undefined) return undefined
-  if (timer.has('timer/icount.qemu_icount')) return 1_000_000_000
-  const nanoseconds = Number(timer.integer('cpu_clock_offset'))
-  return nanoseconds > 0
-    ? Math.round((Number(timer.integer('cpu_ticks_offset')) / nanoseconds) * 1e9)
-    : undefined
 }

@@ -83,7 +83,7 @@ export async function runInstructions(
 }
 
 /** Runs a command of the human monitor in the first spelling that this version of QEMU knows. */
-async function monitor(emulator: Emulator, spellings: readonly string[]): Promise<void> {
+export async function monitor(emulator: Emulator, spellings: readonly string[]): Promise<void> {
   for (const line of spellings) {
     const answer = await emulator.qmp.execute<string>('human-monitor-command', { 'command-line': line })
     if (answer === '') return

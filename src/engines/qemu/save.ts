@@ -1,0 +1,71 @@
+/**
+ * Letting a machine that stands still write its migration stream: under a temporary name, read back, synced, renamed.
+ * The machine may go on afterwards and be saved again.
+ */
+import fs from 'node:fs'
+import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openStream, type QemuStream } from '../../formats/qemu/stream.js'
+import { syncDirectory, temporaryName } from '../../lib/atomic-file.js'
+import { PeerError } from '../../lib/errors.js'
+import type { QmpClient } from './qmp.js'
+
+interface MigrationStatus {
+  readonly status?: string
+  readonly 'error-desc'?: string
+  readonly ram?: { readonly transferred: number; readonly total: number; readonly remaining: number }
+}
+
+export interface Saved {
+  /** Bytes of the stream. */
+  readonly bytes: number
+  /** Ticks of the guest's TSC a second. */
+  readonly tscRate: number | undefined
+}
+
+/** @throws PeerError when QEMU cannot write the machine. The target appears whole or not at all. */
+export async function saveMachine(
+  qmp: QmpClient,
+  output: string,
+  onProgress?: (fraction: number) => void,
+): Promise<Saved> {
+  const temporary = temporaryName(path.resolve(output))
+  try {
+    fs.closeSync(fs.openSync(temporary, 'wx', 0o600))
+    // The shell gets the path as a variable's value would be: in single quotes. No QEMU before 8.2 writes a file itself.
+    await qmp.execute('migrate', { uri: `exec:cat > '${temporary.replaceAll("'", "'\\''")}'` })
+    for (;;) {
+      const { status, ram, ...rest } = await qmp.execute<MigrationStatus>('query-migrate')
+      if (status === 'completed') break
+      if (status === 'failed' || status === 'cancelled')
+        throw new PeerError('QEMU could not write the machine', { found: rest['error-desc'] ?? status })
+      if (ram !== undefined && ram.total > 0) onProgress?.(1 - ram.remaining / ram.total)
+      await sleep(10)
+    }
+    const stream = openStream(temporary)
+    stream.source.close()
+    const fd = fs.openSync(temporary, 'r')
+    fs.fsyncSync(fd)
+    fs.closeSync(fd)
+    fs.renameSync(temporary, output)
+    syncDirectory(path.dirname(path.resolve(output)))
+    return { bytes: stream.source.size, tscRate: tscRate(stream) }
+  } catch (error) {
+    fs.rmSync(temporary, { force: true })
+    throw error
+  }
+}
+
+/**
+ * Without icount it is the host's, which both count from the start of the machine: its ticks and its nanoseconds
+ * since then stand in the stream.
+ */
+function tscRate(stream: QemuStream): number | undefined {
+  const timer = stream.device('timer')
+  if (timer === undefined) return undefined
+  if (timer.has('timer/icount.qemu_icount')) return 1_000_000_000
+  const nanoseconds = Number(timer.integer('cpu_clock_offset'))
+  return nanoseconds > 0
+    ? Math.round((Number(timer.integer('cpu_ticks_offset')) / nanoseconds) * 1e9)
+    : undefined
+}
