@@ -34,7 +34,7 @@ export interface CaptureResult {
 }
 
 /** On a busy host a machine may run past the instruction at which it should stop; then it starts anew. */
-const MAX_ATTEMPTS = 3
+const MAX_ATTEMPTS = 5
 
 /** @throws PeerError when QEMU ends or fails, or the text does not come in time. The target appears whole or not at all. */
 export async function capture(options: CaptureOptions): Promise<CaptureResult> {

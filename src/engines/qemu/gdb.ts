@@ -24,6 +24,9 @@ const WIDE_REGISTERS = 17
 /** A stub that says nothing for this long is gone. */
 const ANSWER_TIMEOUT_MS = 60_000
 
+/** QEMU's own packet Qqemu.sstep (QEMU docs/system/gdb.rst). */
+const SingleStep = { enable: 1, noTimer: 4 } as const
+
 export class GdbClient {
   readonly #socket: net.Socket
   #received = ''
@@ -65,14 +68,19 @@ export class GdbClient {
     return client
   }
 
-  /** Opens the stub of a machine of ours and makes single steps let interrupts and timers through, as running does. */
-  static async attach(emulator: Emulator): Promise<GdbClient> {
+  /**
+   * Opens the stub of a machine of ours and makes single steps let interrupts through, as running does.
+   * @param timers whether timers fire between steps, too. Then a machine under icount does not keep its time: QEMU takes
+   *   one that stands after a step for idle, and moves its clock to the next timer.
+   */
+  static async attach(emulator: Emulator, timers: boolean): Promise<GdbClient> {
     const socket = path.join(emulator.folder, 'gdb')
     await emulator.qmp.execute('human-monitor-command', {
       'command-line': `gdbserver unix:${socket},server=on,wait=off`,
     })
     const client = await GdbClient.connect(socket)
-    await client.#request('Qqemu.sstep=0x1')
+    const { enable, noTimer } = SingleStep
+    await client.#request(`Qqemu.sstep=0x${(enable | (timers ? 0 : noTimer)).toString(16)}`)
     return client
   }
 

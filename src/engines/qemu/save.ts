@@ -23,6 +23,9 @@ export interface Saved {
   readonly tscRate: number | undefined
 }
 
+/** Bytes a second; QEMU's own limit is meant for networks. */
+const UNLIMITED = 2 ** 40
+
 /** @throws PeerError when QEMU cannot write the machine. The target appears whole or not at all. */
 export async function saveMachine(
   qmp: QmpClient,
@@ -32,6 +35,7 @@ export async function saveMachine(
   const temporary = temporaryName(path.resolve(output))
   try {
     fs.closeSync(fs.openSync(temporary, 'wx', 0o600))
+    await qmp.execute('migrate-set-parameters', { 'max-bandwidth': UNLIMITED })
     // The shell gets the path as a variable's value would be: in single quotes. No QEMU before 8.2 writes a file itself.
     await qmp.execute('migrate', { uri: `exec:cat > '${temporary.replaceAll("'", "'\\''")}'` })
     for (;;) {
@@ -42,19 +46,41 @@ export async function saveMachine(
       if (ram !== undefined && ram.total > 0) onProgress?.(1 - ram.remaining / ram.total)
       await sleep(10)
     }
-    const stream = openStream(temporary)
-    stream.source.close()
+    const stream = settle(temporary)
     const fd = fs.openSync(temporary, 'r')
     fs.fsyncSync(fd)
     fs.closeSync(fd)
     fs.renameSync(temporary, output)
     syncDirectory(path.dirname(path.resolve(output)))
-    return { bytes: stream.source.size, tscRate: tscRate(stream) }
+    return { bytes: fs.statSync(output).size, tscRate: tscRate(stream) }
   } catch (error) {
     fs.rmSync(temporary, { force: true })
     throw error
   }
 }
+
+/**
+ * Reads the stream back. Under icount, where the same instructions make the same machine, it is also rid of what comes
+ * from this host: RAM is in as many parts as QEMU had time for, and two counters hold real time that nothing asks for.
+ * So equal machines are equal byte for byte.
+ */
+function settle(file: string): QemuStream {
+  const stream = openStream(file)
+  try {
+    const timer = stream.device('timer')
+    if (timer?.has(ICOUNT) !== true) return stream
+    const now = BigInt.asUintN(64, timer.integer('timer/icount.qemu_icount_bias') + timer.integer(ICOUNT))
+    const settled = timer.patched([
+      ['cpu_ticks_offset', now],
+      ['cpu_clock_offset', now],
+    ])
+    stream.write(file, { devices: [settled], memory: new Map() })
+    return stream
+  } finally {
+    stream.source.close()
+  }
+}
+const ICOUNT = 'timer/icount.qemu_icount'
 
 /**
  * Without icount it is the host's, which both count from the start of the machine: its ticks and its nanoseconds
@@ -63,7 +89,7 @@ export async function saveMachine(
 function tscRate(stream: QemuStream): number | undefined {
   const timer = stream.device('timer')
   if (timer === undefined) return undefined
-  if (timer.has('timer/icount.qemu_icount')) return 1_000_000_000
+  if (timer.has(ICOUNT)) return 1_000_000_000
   const nanoseconds = Number(timer.integer('cpu_clock_offset'))
   return nanoseconds > 0
     ? Math.round((Number(timer.integer('cpu_ticks_offset')) / nanoseconds) * 1e9)

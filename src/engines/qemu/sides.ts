@@ -31,7 +31,7 @@ async function openMachine(image: string): Promise<OpenSide> {
   }
   try {
     const emulator = await resume(poured.stream, { line: poured.line, serial: () => {}, paused: true })
-    const gdb = await GdbClient.attach(emulator)
+    const gdb = await GdbClient.attach(emulator, true)
     return {
       side: stubSide(image, gdb),
       async close() {

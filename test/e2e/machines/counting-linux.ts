@@ -49,16 +49,31 @@ export const moments = {
   },
 } as const satisfies Readonly<Record<string, Moment>>
 
-/** What a guest prints, and when each piece came, on the clock of `performance.now()`. */
+/** What a guest prints, and how long it has been running when it does, by this host's clock. */
 export class SerialText {
   text = ''
-  lastAt = 0
+  /** Seconds that the machine had run when the last line ended. */
+  lineEnded = 0
+  #ran = 0
+  #runsSince: number | undefined
   #waiting: (() => void) | undefined
 
   readonly receive = (bytes: Uint8Array) => {
-    this.text += Buffer.from(bytes).toString('latin1')
-    this.lastAt = performance.now()
+    const piece = Buffer.from(bytes).toString('latin1')
+    this.text += piece
+    if (piece.includes('\n')) this.lineEnded = this.ran
     this.#waiting?.()
+  }
+
+  /** The machine goes on, or is stopped. */
+  set running(value: boolean) {
+    this.#ran = this.ran
+    this.#runsSince = value ? performance.now() : undefined
+  }
+
+  /** Seconds that the machine has run. */
+  get ran(): number {
+    return this.#ran + (this.#runsSince === undefined ? 0 : performance.now() - this.#runsSince) / 1000
   }
 
   /** Waits until `reached` holds of the text. @throws Error with the last words when that takes too long. */
@@ -67,7 +82,10 @@ export class SerialText {
     while (!reached(this.text)) {
       if (performance.now() > end)
         throw new Error(`the guest said only ${JSON.stringify(this.text.slice(-2000))}`)
-      await Promise.race([new Promise<void>(resolve => (this.#waiting = resolve)), sleep(1000)])
+      const piece = new Promise<void>(resolve => {
+        this.#waiting = resolve
+      })
+      await Promise.race([piece, sleep(1000)])
     }
   }
 }
@@ -90,35 +108,43 @@ export class CountingLinux {
     const words = machineWords(DEFAULT_LINE, { ...files, append: DEFAULT_APPEND })
     const emulator = await Emulator.start(words, { serial: serial.receive, paused: true })
     try {
-      await emulator.qmp.execute('cont')
-      await serial.until(text => /^LOOP 1 .*\n/m.test(text))
-      await emulator.qmp.execute('stop')
-      return new CountingLinux(emulator, serial)
+      const linux = new CountingLinux(emulator, serial)
+      await linux.#run()
+      await serial.until(text => /^LOOP 1 .*\r?\n/m.test(text))
+      return linux
     } catch (error) {
       await emulator.stop()
       throw error
     }
   }
 
-  /** Goes on until it was stopped at such a moment, and saves it there. Returns how long ago the last output came, in ms. */
+  /** Goes on until it was stopped at such a moment, and saves it there. Returns the seconds it had run since its last line. */
   async save(moment: Moment, output: string): Promise<number> {
     const { qmp } = this.#emulator
-    await monitor(this.#emulator, [`one-insn-per-tb ${onOff(moment.slow)}`, `singlestep ${onOff(moment.slow)}`])
+    await monitor(this.#emulator, [
+      `one-insn-per-tb ${onOff(moment.slow)}`,
+      `singlestep ${onOff(moment.slow)}`,
+    ])
     for (let stops = 0; stops < MAX_STOPS; stops++) {
       const before = this.serial.text.length
-      await qmp.execute('cont')
+      await this.#run()
       if (moment.stop === 'in a line') await this.serial.until(text => text.length > before)
       else {
         await this.serial.until(text => text.length > before && text.endsWith('\n'))
         await sleep(Math.random() * 2 * moment.stop.afterLineMs)
       }
       await qmp.execute('stop')
-      const silence = performance.now() - this.serial.lastAt
+      this.serial.running = false
       await saveMachine(qmp, output)
       const { image } = await readImage(output)
-      if ('cpus' in image && moment.matches(image)) return silence
+      if ('cpus' in image && moment.matches(image)) return this.serial.ran - this.serial.lineEnded
     }
     throw new Error(`no such moment came in ${MAX_STOPS} stops`)
+  }
+
+  async #run(): Promise<void> {
+    this.serial.running = true
+    await this.#emulator.qmp.execute('cont')
   }
 
   async end(): Promise<void> {

@@ -8,6 +8,7 @@ import { afterAll, expect, it } from 'vitest'
 import { lineFor, resume } from '../../../src/engines/qemu/resume.js'
 import { openStream } from '../../../src/formats/qemu/stream.js'
 import { readImage } from '../../../src/formats/registry.js'
+import { rounds } from '../../helpers/rounds.js'
 import { sharedFolder, temporaryFolder } from '../../helpers/temporary-folder.js'
 import { CountingLinux, moments, SerialText } from './counting-linux.js'
 import { checkedLines, linuxGuest, must } from './guests.js'
@@ -21,9 +22,13 @@ const ways = {
   'gem5, Palacios and gem5': [['gem5'], ['palacios'], ['gem5']],
 } as const
 
-const cases = Object.keys(ways).flatMap((way, i) =>
-  Object.keys(moments).map((_, j, names) => [names[(i + j) % names.length], way] as const),
-) as [keyof typeof moments, keyof typeof ways][]
+/** Four kinds and five ways: twenty cases are each kind by each way once, and any few of them are of all kinds and ways. */
+const cases = Array.from({ length: 20 }, (_, i) => [nth(moments, i), nth(ways, i)] as const)
+
+function nth<T extends object>(table: T, i: number): keyof T {
+  const names = Object.keys(table)
+  return names[i % names.length] as keyof T
+}
 
 /** The guest's clock may differ from ours by this much: it is read when a line is printed, ours when it arrives. */
 const CLOCK_TOLERANCE_S = 2
@@ -32,7 +37,9 @@ const shared = sharedFolder()
 let linux: CountingLinux | undefined
 afterAll(() => linux?.end())
 
-it.for(cases)('Debian Linux, frozen %s, goes on after %s: uptime continuous, check values right', async ([
+it.for(
+  cases.slice(0, rounds(20, 8)),
+)('Debian Linux, frozen %s, goes on after %s: uptime continuous, check values right', async ([
   kind,
   way,
 ], context) => {
@@ -43,7 +50,7 @@ it.for(cases)('Debian Linux, frozen %s, goes on after %s: uptime continuous, che
 
   const folder = temporaryFolder()
   let image = path.join(folder, 'linux')
-  const silence = await linux.save(moments[kind], image)
+  const sinceLine = await linux.save(moments[kind], image)
   const before = linux.serial.text
   for (const [i, to] of ways[way].entries()) {
     const next = path.join(folder, `${i} ${to[0]}`)
@@ -61,13 +68,12 @@ it.for(cases)('Debian Linux, frozen %s, goes on after %s: uptime continuous, che
   stream.source.close()
   const after = new SerialText()
   const resumed = await resume(back, { line: lineFor(back, stream), serial: after.receive })
-  const resumedAt = performance.now()
+  after.running = true
   const whole = (text: string) => checkedLines(before + text)
   try {
     await after.until(text => whole(text).at(-1)!.n > last.n)
     const next = whole(after.text)[last.n]!
-    const passed = (silence + after.lastAt - resumedAt) / 1000
-    console.log(kind, way, silence, next.uptime - last.uptime, passed)
+    const passed = sinceLine + after.lineEnded
     expect(next.uptime - last.uptime).toBeGreaterThan(0)
     expect(next.uptime - last.uptime).toBeLessThan(passed + CLOCK_TOLERANCE_S)
     await after.until(text => whole(text).at(-1)!.n >= last.n + 3)
