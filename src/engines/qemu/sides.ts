@@ -64,7 +64,7 @@ function isTrace(file: string): boolean {
   const fd = fs.openSync(file, 'r')
   try {
     const head = Buffer.alloc(4096)
-    return /^\s*\d+: [\w.]+: /m.test(head.toString('latin1', 0, fs.readSync(fd, head)))
+    return /^\s*\d+: [\w.]+:? (?:A\d+ )?T\d+ : /m.test(head.toString('latin1', 0, fs.readSync(fd, head)))
   } finally {
     fs.closeSync(fd)
   }

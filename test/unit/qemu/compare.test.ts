@@ -11,7 +11,7 @@ async function* linesOf(text: string) {
 
 const trace = `     1000: system.cpu: T0 : 0x100781 @loop+4    : mov\trbx, rax
      1000: system.cpu: T0 : 0x100781 @loop+4. 0 :   MOV_R_R : mov   rbx, rbx, rax : IntAlu :  D=0x0000000000000007
-     2000: system.cpu: T0 : 0x100784 @loop+7. 0 :   ADD_R_I : addi   rax, rax, 0x1 : IntAlu :  D=0x0000000000000008
+     2000: system.cpu: T0 : 0x100784 @loop+7. 0 :   MOV_R_M : ld   rax, DS:[rcx] : MemRead :  D=0x0000000000000008 A=0x10afd0  flags=(IsInteger|IsMicroop|IsLoad)
      2500: system.cpu.dcache: something else
      3000: system.cpu: A0 T0 : 0x100788 @loop+11. 0 :   ADD_M_R : ldst   t1, DS:[rcx] : MemRead :  D=0x0000000000000001 A=0x10afd0
      3500: system.cpu: A0 T0 : 0x100788 @loop+11. 1 :   ADD_M_R : add   t1, t1, rax : IntAlu :  D=0x0000000000000009
@@ -93,6 +93,36 @@ describe('a gem5 trace', () => {
     })
   })
 
+  it('knows an address with and without symbol, the address space, and a symbol alone', () => {
+    const places = [
+      '   5000: system.cpu: T0 : 0x401a50    : push rbp',
+      '   5000: system.cpu0: A0 T0 : 0x401a50 @std::sort(int*)+16. 1 :   PUSH_R : subi rsp, rsp, 0x8 : IntAlu : D=0x7ff0',
+      '   5000: board.processor.cores.core A0 T0 : @start+16.1  :   PUSH_R : subi rsp, rsp, 0x8 : IntAlu : D=0x7ff0',
+    ].map(parseTraceLine)
+    expect(places).toMatchObject([
+      { rip: 0x401a50n, micro: undefined },
+      { rip: 0x401a50n, micro: 1 },
+      { rip: undefined, place: '@start+16', micro: 1 },
+    ])
+  })
+
+  it('does not take the flags that an operation set for its result', () => {
+    const line = (operation: string) =>
+      parseTraceLine(
+        `  9000: system.cpu: T0 : 0x4235d4 @f+3. 0 :   X : ${operation} : IntAlu :  D=0x0000000000000044`,
+      )?.written
+    expect(line('and   rax, rax, rdx')).toBeUndefined()
+    expect(line('addi   rax, rax, 0x1')).toBeUndefined()
+    expect(line('limm   rdi, 0x44')).toEqual({ register: 'rdi', value: 0x44n })
+    expect(line('lea   rsi, DS:[t7 + 0x19]')).toEqual({ register: 'rsi', value: 0x44n })
+    expect(line('mov   eax, eax, ecx')).toBeUndefined()
+  })
+
+  it('with symbols only is refused with the word that helps', async () => {
+    const old = '  31000: system.cpu A0 T0 : @main+4    : mov rdi, 0x1'
+    await expect(traceSide('x', linesOf(old)).registers()).rejects.toThrow(/symbols in the place/)
+  })
+
   it('is refused when no line is one of a trace', async () => {
     await expect(traceSide('x', linesOf('gem5 Simulator System\nwarn: 3')).registers()).rejects.toThrow(
       UnreadableError,
@@ -108,7 +138,7 @@ describe('a gem5 trace', () => {
         fc.nat(line.length),
         (from, put, cut) => {
           const entry = parseTraceLine(line.slice(0, from) + put + line.slice(from + cut))
-          expect(entry === undefined || typeof entry.rip === 'bigint').toBe(true)
+          expect(entry === undefined || typeof entry.place === 'string').toBe(true)
         },
       ),
       { numRuns: 10_000 },
