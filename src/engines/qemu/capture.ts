@@ -33,7 +33,7 @@ export interface CaptureResult {
   readonly qemu: string
 }
 
-/** On a busy host a machine may run past the instruction at which it should stop; then it starts anew. */
+/** On a busy host a machine may run past the instruction at which it should stop; then it starts anew, and slower. */
 const MAX_ATTEMPTS = 5
 
 /** @throws PeerError when QEMU ends or fails, or the text does not come in time. The target appears whole or not at all. */
@@ -42,13 +42,13 @@ export async function capture(options: CaptureOptions): Promise<CaptureResult> {
     throw new UsageError('instructions are counted only with --icount')
   for (let attempt = 1; ; attempt++)
     try {
-      return await captureOnce(options)
+      return await captureOnce(options, attempt)
     } catch (error) {
       if (!(error instanceof OvershotError) || attempt === MAX_ATTEMPTS) throw error
     }
 }
 
-async function captureOnce(options: CaptureOptions): Promise<CaptureResult> {
+async function captureOnce(options: CaptureOptions, attempt: number): Promise<CaptureResult> {
   const serial = new SerialWatch(options.onSerial)
   const emulator = await Emulator.start(machineWords(options.line, options.boot), {
     serial: bytes => serial.receive(bytes),
@@ -61,14 +61,15 @@ async function captureOnce(options: CaptureOptions): Promise<CaptureResult> {
   }
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, interrupt)
   try {
-    await runUntil(emulator, serial, options)
+    await runUntil(emulator, serial, options, attempt ** 2)
     const instructions =
       options.line.icount === undefined
         ? undefined
         : (await emulator.qmp.execute<{ icount: number }>('query-replay')).icount
-    const { bytes, tscRate } = await saveMachine(emulator.qmp, options.output, done =>
-      options.onProgress?.(done, 'saving'),
-    )
+    const { bytes, tscRate } = await saveMachine(emulator.qmp, options.output, {
+      stepped: options.until.kind === 'instructions',
+      onProgress: done => options.onProgress?.(done, 'saving'),
+    })
     const { qemu } = await emulator.qmp.execute<{ qemu: { major: number; minor: number; micro: number } }>(
       'query-version',
     )
@@ -107,11 +108,16 @@ class SerialWatch {
   }
 }
 
-async function runUntil(emulator: Emulator, serial: SerialWatch, options: CaptureOptions): Promise<void> {
+async function runUntil(
+  emulator: Emulator,
+  serial: SerialWatch,
+  options: CaptureOptions,
+  caution: number,
+): Promise<void> {
   const { until, onProgress } = options
   const { qmp } = emulator
   if (until.kind === 'instructions') {
-    await runInstructions(emulator, until.count, done => onProgress?.(done, 'waiting'))
+    await runInstructions(emulator, until.count, caution, done => onProgress?.(done, 'waiting'))
     return
   }
   const limit = until.kind === 'time' ? until.milliseconds : (options.timeout ?? 600_000)

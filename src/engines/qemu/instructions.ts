@@ -4,14 +4,14 @@
  * what is left, again and again, and is slowed down the nearer it comes with QEMU's own debugging aids, which do
  * not change what is executed:
  *
- *   full speed                            300 million/s   until 100 million are left
- *   one instruction a translation block    23 million/s   until 1 million are left
- *   and each one logged to /dev/null      220 thousand/s  until 20 thousand are left
+ *   full speed                            300 million/s   until 50 million are left
+ *   one instruction a translation block    23 million/s   until 200 thousand are left
+ *   and each one logged to /dev/null      220 thousand/s  until 10 thousand are left
  *   and with it the FPU's registers        50 thousand/s  until 100 are left
  *   single steps through the gdb stub       4 thousand/s  to the very instruction
  *
  * A machine that stands after a single step is idle for QEMU, which then moves its clock to the next timer: so no
- * timer fires while it is stepped. Should one have been due meanwhile, the machine starts anew (`timerIsDue`).
+ * timer fires while it is stepped. Should one have been due meanwhile, the machine starts anew (capture.ts).
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PeerError } from '../../lib/errors.js'
@@ -28,9 +28,9 @@ interface Pace {
 }
 
 const paces: readonly Pace[] = [
-  { slowDown: [], rate: 500_000, until: 100_000_000 },
-  { slowDown: [['one-insn-per-tb on', 'singlestep on']], rate: 40_000, until: 1_000_000 },
-  { slowDown: [['logfile /dev/null'], ['log cpu,nochain']], rate: 400, until: 20_000 },
+  { slowDown: [], rate: 500_000, until: 50_000_000 },
+  { slowDown: [['one-insn-per-tb on', 'singlestep on']], rate: 40_000, until: 200_000 },
+  { slowDown: [['logfile /dev/null'], ['log cpu,nochain']], rate: 400, until: 10_000 },
   { slowDown: [['log cpu,fpu,nochain']], rate: 100, until: 100 },
 ]
 
@@ -39,10 +39,14 @@ const fullSpeed = [['log none'], ['one-insn-per-tb off', 'singlestep off']]
 /** The machine ran past the instruction, because this host did not stop it in time. */
 export class OvershotError extends PeerError {}
 
-/** @throws OvershotError, or PeerError when the machine ends. */
+/**
+ * @param caution how much earlier than usual the machine is slowed down: on a busy host more than 1.
+ * @throws OvershotError, or PeerError when the machine ends.
+ */
 export async function runInstructions(
   emulator: Emulator,
   count: number,
+  caution: number,
   onProgress?: (fraction: number) => void,
 ): Promise<void> {
   const { qmp } = emulator
@@ -53,13 +57,14 @@ export async function runInstructions(
     return count - icount
   }
   for (const pace of paces) {
+    const until = pace.until * caution
     let now = await left()
-    if (now <= pace.until) continue
+    if (now <= until) continue
     for (const spellings of pace.slowDown) await monitor(emulator, spellings)
-    for (let { rate } = pace; now > pace.until; ) {
+    for (let { rate } = pace; now > until; ) {
       const started = performance.now()
       await qmp.execute('cont')
-      await sleep(Math.max(1, (now - pace.until / 2) / 2 / rate))
+      await sleep(Math.max(1, (now - until / 2) / 2 / rate))
       await qmp.execute('stop')
       const before = now
       now = await left()

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { openStream, type QemuStream } from '../../formats/qemu/stream.js'
 import { syncDirectory, temporaryName } from '../../lib/atomic-file.js'
 import { PeerError } from '../../lib/errors.js'
+import { OvershotError } from './instructions.js'
 import type { QmpClient } from './qmp.js'
 
 interface MigrationStatus {
@@ -23,14 +24,23 @@ export interface Saved {
   readonly tscRate: number | undefined
 }
 
+export interface SaveOptions {
+  /** The machine was stepped without timers: refuse it when one should have fired meanwhile. */
+  readonly stepped?: boolean
+  onProgress?(fraction: number): void
+}
+
 /** Bytes a second; QEMU's own limit is meant for networks. */
 const UNLIMITED = 2 ** 40
 
-/** @throws PeerError when QEMU cannot write the machine. The target appears whole or not at all. */
+/**
+ * @throws PeerError when QEMU cannot write the machine, OvershotError when a timer was missed.
+ * The target appears whole or not at all.
+ */
 export async function saveMachine(
   qmp: QmpClient,
   output: string,
-  onProgress?: (fraction: number) => void,
+  { stepped, onProgress }: SaveOptions = {},
 ): Promise<Saved> {
   const temporary = temporaryName(path.resolve(output))
   try {
@@ -47,6 +57,12 @@ export async function saveMachine(
       await sleep(10)
     }
     const stream = settle(temporary)
+    const missed = stepped ? dueTimer(stream) : undefined
+    if (missed !== undefined)
+      throw new OvershotError('a timer was due in the last instructions, where none can fire', {
+        found: missed,
+        hint: 'ask for an instruction a little later',
+      })
     const fd = fs.openSync(temporary, 'r')
     fs.fsyncSync(fd)
     fs.closeSync(fd)
@@ -59,6 +75,28 @@ export async function saveMachine(
   }
 }
 
+/** Fields that hold when a timer fires, in virtual ns, where their type does not say so. */
+const expiryFields = new Set(['timer_expiry', 'channels[0].next_transition_time'])
+
+function dueTimer(stream: QemuStream): string | undefined {
+  const now = virtualTime(stream)
+  if (now === undefined) return undefined
+  for (const device of stream.devices)
+    for (const field of device.fields) {
+      if (field.type !== 'timer' && !expiryFields.has(field.path)) continue
+      const expiry = BigInt.asIntN(64, device.integer(field.path))
+      if (expiry > 0n && expiry < now) return `${device.title} ${field.path}`
+    }
+  return undefined
+}
+
+/** The machine's clock in ns, under icount. */
+function virtualTime(stream: QemuStream): bigint | undefined {
+  const timer = stream.device('timer')
+  if (timer?.has(ICOUNT) !== true) return undefined
+  return BigInt.asUintN(64, timer.integer('timer/icount.qemu_icount_bias') + timer.integer(ICOUNT))
+}
+
 /**
  * Reads the stream back. Under icount, where the same instructions make the same machine, it is also rid of what comes
  * from this host: RAM is in as many parts as QEMU had time for, and two counters hold real time that nothing asks for.
@@ -67,10 +105,9 @@ export async function saveMachine(
 function settle(file: string): QemuStream {
   const stream = openStream(file)
   try {
-    const timer = stream.device('timer')
-    if (timer?.has(ICOUNT) !== true) return stream
-    const now = BigInt.asUintN(64, timer.integer('timer/icount.qemu_icount_bias') + timer.integer(ICOUNT))
-    const settled = timer.patched([
+    const now = virtualTime(stream)
+    if (now === undefined) return stream
+    const settled = stream.requireDevice('timer').patched([
       ['cpu_ticks_offset', now],
       ['cpu_clock_offset', now],
     ])

@@ -56,6 +56,18 @@ describe('the moment of a capture', () => {
     expect(stream.requireDevice('timer').integer('timer/icount.qemu_icount')).toBe(1_234_567n)
   })
 
+  it('is the same machine byte for byte when the same instruction is asked for again', context => {
+    needsQemu(context)
+    const folder = temporaryFolder()
+    const [first, second] = ['first', 'second'].map(name => path.join(folder, name)) as [string, string]
+    for (const image of [first, second])
+      must(
+        ...['vm', 'capture', '--kernel', timerGuest, '--memory', '32M', '--icount'],
+        ...['--until', 'instructions:3_000_000', '-o', image],
+      )
+    expect(Buffer.compare(fs.readFileSync(first), fs.readFileSync(second))).toBe(0)
+  })
+
   it('cannot be an instruction without --icount, nor come when the guest is silent', context => {
     needsQemu(context)
     const folder = temporaryFolder()
