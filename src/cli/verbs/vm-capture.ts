@@ -20,6 +20,11 @@ export const command: Command = {
       summary: "'serial:TEXT', 'time:5s' or 'instructions:N' (with --icount)",
       default: 'time:5s',
     },
+    {
+      flags: '--timeout <time>',
+      summary: "how long to wait for the text of 'serial:TEXT' (s, min)",
+      default: '10min',
+    },
     { flags: '--serial <file>', summary: "write what the guest prints to a file, '-' for stderr" },
     { flags: '-o, --output <image>', summary: 'where the image goes' },
   ],
@@ -39,11 +44,15 @@ export const command: Command = {
     const { UsageError } = await import('../../lib/errors.js')
     const { capture } = await import('../../engines/qemu/capture.js')
     const { DEFAULT_APPEND, DEFAULT_LINE } = await import('../../engines/qemu/machine-line.js')
-    const { parseMoment } = await import('../../engines/qemu/until.js')
+    const { parseMoment, parseTime } = await import('../../engines/qemu/until.js')
     const target = options.output as string | undefined
     if (target === undefined) throw new UsageError('say where the image goes: -o IMAGE')
     const kernel = options.kernel as string | undefined
     const initrd = options.initrd as string | undefined
+    const timeout = parseTime(options.timeout as string)
+    if (timeout === undefined)
+      throw new UsageError(`'${String(options.timeout)}' is no time`, { expected: '90s, 10min' })
+    await checkFiles({ kernel, initrd, target })
     const serial = await openSerial(options.serial as string | undefined)
     const progress = new Progress('capture')
     try {
@@ -56,6 +65,7 @@ export const command: Command = {
         },
         until: parseMoment(options.until as string),
         output: target,
+        timeout,
         onSerial: serial,
         onProgress: (fraction, detail) => progress.update(fraction, detail),
       })
@@ -69,6 +79,26 @@ export const command: Command = {
       progress.done()
     }
   },
+}
+
+/** What would only come out once the machine has been booted for nothing. @throws UsageError */
+async function checkFiles(files: {
+  readonly kernel: string | undefined
+  readonly initrd: string | undefined
+  readonly target: string
+}): Promise<void> {
+  const fs = await import('node:fs')
+  const path = await import('node:path')
+  const { UsageError } = await import('../../lib/errors.js')
+  for (const option of ['kernel', 'initrd'] as const) {
+    const file = files[option]
+    if (file !== undefined && !fs.existsSync(file))
+      throw new UsageError(`--${option}: there is no such file`, { file })
+  }
+  const folder = path.dirname(path.resolve(files.target))
+  if (!fs.existsSync(folder)) throw new UsageError('the folder of the image does not exist', { file: folder })
+  if (fs.existsSync(files.target) && fs.statSync(files.target).isDirectory())
+    throw new UsageError('the image would replace a folder', { file: files.target })
 }
 
 /** A function that takes what the guest prints, or undefined when nobody wants it. */

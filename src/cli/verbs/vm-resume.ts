@@ -18,20 +18,23 @@ export const command: Command = {
     const fs = await import('node:fs')
     const { asStream } = await import('../../engines/qemu/pour.js')
     const { resume } = await import('../../engines/qemu/resume.js')
+    const { rememberTerminal } = await import('../../engines/qemu/terminal.js')
     const poured = await asStream(args.image!, line => lineFrom(invocation, line))
+    const restoreTerminal = rememberTerminal()
     try {
       for (const loss of poured.losses)
         output.note(`${loss.kind}: ${loss.subject}: ${loss.field}: ${loss.detail}`)
       // Both get Ctrl-C from the terminal; QEMU puts the terminal back in order and ends, then so do we.
       process.on('SIGINT', () => {})
       const emulator = await resume(poured.stream, { line: poured.line, serial: 'terminal' })
-      process.once('SIGTERM', () => void emulator.stop())
+      process.once('SIGTERM', () => emulator.terminate())
       try {
         return await emulator.wait()
       } finally {
         await emulator.stop()
       }
     } finally {
+      restoreTerminal()
       if (poured.temporary !== undefined) fs.rmSync(poured.temporary, { recursive: true, force: true })
     }
   },

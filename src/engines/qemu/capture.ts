@@ -134,14 +134,16 @@ async function runUntil(
       if (until.kind === 'time') stopped = qmp.execute('stop')
       else
         throw new PeerError(`the guest did not print ${JSON.stringify(until.text)} in ${limit / 1000} s`, {
-          hint: 'look at its serial line with --serial -',
+          hint: 'look at its serial line with --serial -, or give it longer with --timeout',
         })
     }
     if (emulator.ended)
       throw new PeerError('the guest ended before the moment came', {
         found: emulator.messages || 'no message',
       })
-    onProgress?.(until.kind === 'time' ? 1 - Math.max(0, left) / limit : 0, 'waiting')
+    const passed = (Date.now() - start) / 1000
+    if (until.kind === 'time') onProgress?.(1 - Math.max(0, left) / limit, 'waiting')
+    else onProgress?.(0, `waiting for ${JSON.stringify(until.text)}, ${passed.toFixed(0)} s`)
     await sleep(Math.max(1, Math.min(20, left)))
   }
   await stopped

@@ -14,6 +14,9 @@ import { QmpClient } from './qmp.js'
 
 export const PROGRAM = 'qemu-system-x86_64'
 
+/** Until the monitor answers; it takes QEMU some 50 ms. */
+const START_TIMEOUT_MS = 120_000
+
 export interface EmulatorOptions {
   /** Who reads the serial line: a function, or this process's own terminal. */
   readonly serial: ((bytes: Uint8Array) => void) | 'terminal'
@@ -44,7 +47,8 @@ export class Emulator {
     const child = spawn(
       'setpriv',
       [
-        ...['--pdeathsig', 'KILL', program, ...words],
+        // At the terminal it gets the chance to put it in order again.
+        ...['--pdeathsig', terminal ? 'TERM' : 'KILL', program, ...words],
         ...['-qmp', `unix:${socket},server=on,wait=off`, '-serial', 'stdio'],
         ...(options.paused ? ['-S'] : []),
       ],
@@ -56,7 +60,7 @@ export class Emulator {
       failure = error
     })
     if (typeof options.serial === 'function') child.stdout!.on('data', options.serial)
-    for (;;) {
+    for (const start = Date.now(); ; ) {
       if (failure !== undefined || child.exitCode !== null || child.signalCode !== null) {
         const words = fs.readFileSync(log, 'utf8').trim().split('\n').slice(-3).join('\n')
         fs.rmSync(folder, { recursive: true, force: true })
@@ -64,7 +68,12 @@ export class Emulator {
       }
       try {
         return new Emulator(child, folder, await QmpClient.connect(socket))
-      } catch {
+      } catch (error) {
+        if (Date.now() - start > START_TIMEOUT_MS) {
+          child.kill('SIGKILL')
+          fs.rmSync(folder, { recursive: true, force: true })
+          throw new PeerError('QEMU does not open its monitor', { found: (error as Error).message })
+        }
         await sleep(10)
       }
     }
@@ -84,6 +93,11 @@ export class Emulator {
     if (!this.ended) await new Promise(resolve => this.#process.once('exit', resolve))
     const signal = this.#process.signalCode
     return signal === null ? this.#process.exitCode! : 128 + os.constants.signals[signal]
+  }
+
+  /** Asks QEMU to end by itself, as Ctrl-C does: it puts the terminal in order. */
+  terminate(): void {
+    this.#process.kill('SIGTERM')
   }
 
   /** Ends QEMU at once and removes its folder. May be called twice. */

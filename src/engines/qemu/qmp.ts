@@ -81,13 +81,20 @@ export class QmpClient {
     if (line.trim() === '') return
     let reply: Reply
     try {
-      reply = JSON.parse(line) as Reply
+      const value: unknown = JSON.parse(line)
+      if (typeof value !== 'object' || value === null) throw new Error(`found ${line.slice(0, 80)}`)
+      reply = value
     } catch (error) {
-      this.#socket.destroy(new Error(`QEMU sent what is no JSON: ${(error as Error).message}`))
+      this.#socket.destroy(new Error(`QEMU sent what is no message: ${(error as Error).message}`))
       return
     }
     if (!this.#greeted) {
       this.#greeted = true
+      return
+    }
+    if (reply.error !== undefined && reply.id === undefined) {
+      // It could not even read what we sent, so it does not know whose error this is.
+      this.#socket.destroy(new Error(`QEMU did not understand: ${reply.error.desc}`))
       return
     }
     if (reply.event !== undefined || reply.id === undefined) return

@@ -18,8 +18,8 @@ export function parseMoment(text: string): Moment {
   const value = text.slice(separator + 1)
   if (kind === 'serial' && separator >= 0 && value !== '') return { kind, text: value }
   if (kind === 'time') {
-    const match = /^(\d+(?:\.\d+)?)(ms|s|min)$/.exec(value)
-    if (match !== null) return { kind, milliseconds: Number(match[1]) * unitMs[match[2]!]! }
+    const milliseconds = parseTime(value)
+    if (milliseconds !== undefined) return { kind, milliseconds }
   }
   if (kind === 'instructions') {
     const count = /^\d[\d_]*$/.test(value) ? Number(value.replaceAll('_', '')) : Number.NaN
@@ -28,4 +28,10 @@ export function parseMoment(text: string): Moment {
   throw new UsageError(`'${text}' is no moment`, {
     expected: "serial:TEXT, time:5s (ms, s, min) or instructions:N, as in --until 'serial:login:'",
   })
+}
+
+/** `90s` → milliseconds; undefined for what is no time. */
+export function parseTime(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|min)$/.exec(text)
+  return match === null ? undefined : Number(match[1]) * unitMs[match[2]!]!
 }
