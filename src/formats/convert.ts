@@ -5,7 +5,7 @@ import { temporaryName } from '../lib/atomic-file.js'
 import { LossError, UnreadableError, UsageError } from '../lib/errors.js'
 import type { MachineImage } from '../model/machine.js'
 import type { Format, Loss } from './format.js'
-import { formatNamed, type ReadImage, readImage } from './registry.js'
+import { detectFormat, formatNamed, type ReadImage, readImage } from './registry.js'
 
 export interface Conversion {
   readonly target: string
@@ -29,6 +29,10 @@ export async function convert(
   const format = formatNamed(to)
   const target = path.resolve(output)
   if (target === path.resolve(source)) throw new UsageError('the new image would replace the old one')
+  if (format.copy !== undefined && detectFormat(source) === format) {
+    await format.copy(source, target)
+    return { target, losses: [], hints: [] }
+  }
   const read = await informed(await readImage(source, { options }), options)
   if (strict !== true) {
     const losses = await writeAs(format, read, target, options)

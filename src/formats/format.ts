@@ -36,6 +36,8 @@ interface FormatBase {
   /** 'file' or 'directory': what an image of this format is on disk. */
   readonly container: 'file' | 'directory'
   probe(input: ProbeInput): boolean
+  /** Makes `target` the same image, where nothing is to be translated: in its plain form, if this format has others. */
+  copy?(source: string, target: string): Promise<void>
   /** Checks what only this format can check (checksums, own invariants); returns the problems found. */
   verify?(path: string): Promise<readonly string[]>
   /** What to do with an image that was just written: the command that resumes it. */

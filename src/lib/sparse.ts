@@ -3,7 +3,7 @@
  * (reflink or in-kernel copy where the file system can, so the bytes are shared or moved once).
  */
 import fs from 'node:fs'
-import { writeFully } from './atomic-file.js'
+import { writeFileAtomically, writeFully } from './atomic-file.js'
 import { isZero } from './bytes.js'
 import { fileCalls } from './libc.js'
 
@@ -39,6 +39,20 @@ export function copyRange(
 ): void {
   for (const range of dataRanges(from, fromOffset, fromOffset + length))
     copyData(from, range.offset, to, toOffset + (range.offset - fromOffset), range.length)
+}
+
+/** Copies a file; holes stay holes. The copy appears whole or not at all. */
+export function copySparse(source: string, target: string): void {
+  const from = fs.openSync(source, 'r')
+  try {
+    const { size } = fs.fstatSync(from)
+    writeFileAtomically(target, fd => {
+      fs.ftruncateSync(fd, size)
+      copyRange(from, 0, fd, 0, size)
+    })
+  } finally {
+    fs.closeSync(from)
+  }
 }
 
 function copyData(from: number, fromOffset: number, to: number, toOffset: number, length: number): void {

@@ -7,8 +7,8 @@ import { createRequire } from 'node:module'
 import { writeFileAtomically, writeFully } from './atomic-file.js'
 import { isZero } from './bytes.js'
 import { HostError, UnreadableError } from './errors.js'
+import { isZstdFrame } from './zstd-magic.js'
 
-const MAGIC = 0xfd2fb528
 const BLOCK = 4 * 1024 * 1024
 const PAGE = 4096
 const LEVEL = 3
@@ -87,7 +87,7 @@ export function isZstd(file: string): boolean {
   try {
     const fd = fs.openSync(file, 'r')
     try {
-      return fs.readSync(fd, head, 0, 4, 0) === 4 && head.readUInt32LE(0) === MAGIC
+      return fs.readSync(fd, head, 0, 4, 0) === 4 && isZstdFrame(head)
     } finally {
       fs.closeSync(fd)
     }

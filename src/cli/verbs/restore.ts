@@ -33,9 +33,8 @@ export const command: Command = {
   ],
   async run({ args, options, output }) {
     const image = args.image!
-    const { isZstd } = await import('../../lib/zstd.js')
     const { detectFormat } = await import('../../formats/registry.js')
-    const format = isZstd(image) ? 'core' : detectFormat(image).name
+    const format = detectFormat(image).name
     const entry = engines.find(engine =>
       options.engine === undefined ? engine.formats.includes(format) : engine.name === options.engine,
     )

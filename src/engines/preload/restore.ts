@@ -4,8 +4,8 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import type { Readable } from 'node:stream'
+import { plain } from '../../formats/core/compressed.js'
 import { HostError, ImagoError, LossError, UnreadableError, UsageError } from '../../lib/errors.js'
-import { decompressFile, isZstd } from '../../lib/zstd.js'
 import type { RestoredProcess, RestoreOptions } from '../engine.js'
 import { restorerFor } from './restorer.js'
 
@@ -14,14 +14,12 @@ const REPORT = 3
 
 export async function restore(image: string, options: RestoreOptions): Promise<RestoredProcess> {
   const file = path.resolve(image)
-  if (!isZstd(file)) return await wakeUp(file, options)
-  const plain = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'imago-')), path.basename(file))
+  const copy = plain(file)
   try {
-    decompressFile(file, plain)
-    return await wakeUp(plain, options)
+    return await wakeUp(copy, options)
   } finally {
-    // The running program has the file mapped; its name is not needed any more.
-    fs.rmSync(path.dirname(plain), { recursive: true, force: true })
+    // The running program has the unpacked file mapped; its name is not needed any more.
+    if (copy !== file) fs.rmSync(path.dirname(copy), { recursive: true, force: true })
   }
 }
 

@@ -34,6 +34,24 @@ describe('run, checkpoint, restore', () => {
     expect(read(folder, 'out')).toBe(all)
   })
 
+  test('a compressed image is read like a plain one, and made one by convert', async () => {
+    const folder = temporaryFolder()
+    const child = start(folder, ['run', '--', compile(folder, 'counter', counter)], 'out')
+    await until(() => read(folder, 'out').includes('3\n'))
+    const [compressed, plain] = [path.join(folder, 'compressed'), path.join(folder, 'plain')]
+    const frozen = imago(['checkpoint', String(child.pid), '-o', compressed, '--stop', '--compress'])
+    expect(frozen).toMatchObject({ code: 0 })
+    await until(() => child.signalCode === 'SIGKILL')
+    expect(imago(['inspect', compressed]).stdout).toContain('counter')
+    expect(imago(['verify', compressed]).stdout).toContain('sound')
+    expect(imago(['convert', compressed, '--to', 'core', '-o', plain])).toMatchObject({ code: 0 })
+    expect(fs.readFileSync(plain).subarray(0, 4).toString('latin1')).toBe('\x7fELF')
+    expect(fs.statSync(plain).blocks * 512).toBeLessThan(fs.statSync(plain).size)
+    expect(imago(['diff', compressed, plain]).stdout).toContain('no difference')
+    expect(imago(['restore', plain]).code).toBe(7)
+    expect(read(folder, 'out')).toBe(all)
+  })
+
   test('images at intervals, each restorable', async () => {
     const folder = temporaryFolder()
     const program = compile(folder, 'counter', counter)
