@@ -1,4 +1,5 @@
 import path from 'node:path'
+import { UsageError } from '../../lib/errors.js'
 import type { Command } from '../command.js'
 import { guestFrom, programFrom, programOptions, sessionFrom, sessionOptions } from '../vm-options.js'
 
@@ -6,7 +7,7 @@ export const command: Command = {
   description:
     'The program is a static x86-64 Linux ELF file (musl is best). It runs in ring 3 of a guest of its own; the monitor serves its system calls, confined to the root folder. System call 400, SIGUSR2 to the monitor, or imago checkpoint with its process id saves the whole guest with its open files. The exit code is that of the guest.',
   arguments: [
-    { name: 'program', summary: 'static ELF program' },
+    { name: 'program', summary: 'static ELF program', optional: true },
     { name: 'args', summary: 'its arguments', optional: true, variadic: true },
   ],
   options: [
@@ -16,22 +17,35 @@ export const command: Command = {
       summary:
         "also write the ScratchVM's vm_image.sav and mem2.txt here; the program is linked at 0x9000 and fits into 61,440 bytes",
     },
+    {
+      flags: '--boot <flat>',
+      summary:
+        "the ScratchVM's boot: this flat file begins at 0x8000 in real mode and enters the program of --program, linked at 0x9000, in long mode",
+    },
+    { flags: '--program <elf>', summary: 'with --boot: the program (all words are its arguments then)' },
     ...sessionOptions,
   ],
   examples: [
     ['imago vm run ./prog a b', 'run a program in a guest'],
     ['imago vm run --trace -o prog.vm ./prog', 'show its system calls; a save goes to prog.vm'],
+    ['imago vm run --boot boot.bin --program prog', 'begin in real mode, as the ScratchVM does (KVM)'],
   ],
   passThrough: true,
   async run({ args, options, output }) {
     const { MicroVm } = await import('../../engines/microvm/micro-vm.js')
     const { runSession } = await import('../vm-session.js')
-    const program = args.program!
+    const boot = options.boot as string | undefined
+    const named = options.program as string | undefined
+    if ((boot === undefined) !== (named === undefined))
+      throw new UsageError('--boot and --program belong together')
+    const program = named ?? args.program
+    if (program === undefined) throw new UsageError('no program', { expected: 'imago vm run PROGRAM' })
+    const words = named === undefined || args.program === undefined ? args.rest : [args.program, ...args.rest]
     const seed = options.seedImage === true
     const session = sessionFrom(options, `${path.basename(program)}.vm`)
     const vm = await MicroVm.start({
       ...(await guestFrom(options, output)),
-      start: { ...programFrom(options, program, args.rest), seedLayout: seed },
+      start: { ...programFrom(options, program, words), seedLayout: seed, bootFile: boot },
     })
     if (vm.boundToCpu)
       output.note(

@@ -42,7 +42,7 @@ const EINTR = 4
 const XCR0_WANTED = 0xe7n
 
 const libc = koffi.load('libc.so.6')
-const ioctl = libc.func('int ioctl(int fd, unsigned long request, uintptr_t argument)')
+export const ioctl = libc.func('int ioctl(int fd, unsigned long request, uintptr_t argument)')
 
 export class KvmCpu implements VirtualCpu {
   readonly engine = 'kvm'
@@ -90,6 +90,11 @@ export class KvmCpu implements VirtualCpu {
     this.#setModelSpecificRegisters()
     this.#run.setBigUint64(RUN.validRegisters, BigInt(SYNC.registers | SYNC.specialRegisters), true)
     this.#probeRingOfSyscall()
+  }
+
+  /** True where a system call arrives in ring 3 (nested PVM): nothing there can run in ring 0. */
+  get entersAtRing3(): boolean {
+    return this.#entersAtRing3
   }
 
   #check(result: number, what: string): number {
@@ -306,7 +311,8 @@ export class KvmCpu implements VirtualCpu {
 
   release(): void {
     hostCall(NR.munmap, this.#runAddress, this.#runBytes.length)
-    for (const fd of [this.#vcpu, this.#vm, this.#kvm]) hostCall(NR.close, fd)
+    for (const fd of [this.#vcpu, this.#vm]) hostCall(NR.close, fd)
+    fs.closeSync(this.#kvm)
   }
 }
 
@@ -322,7 +328,7 @@ function specialRegistersInto(into: Uint8Array, memory: GuestMemory, fsBase: big
 }
 
 /** Descriptor of /dev/kvm. @throws HostError */
-function openKvm(): number {
+export function openKvm(): number {
   try {
     return fs.openSync('/dev/kvm', 'r+')
   } catch (error) {

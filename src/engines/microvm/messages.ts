@@ -16,6 +16,8 @@ export type Start =
       readonly rootFolder: string
       /** Laid out as the ScratchVM does, so that its image can be written. */
       readonly seedLayout?: boolean | undefined
+      /** Begun by this flat file at 0x8000 in real mode, as the ScratchVM does. */
+      readonly bootFile?: string | undefined
     }
   | {
       readonly kind: 'image'

@@ -3,6 +3,7 @@
  * stopped through the shared word, the eventfd and the CPU's stop handle.
  */
 import { parentPort, workerData } from 'node:worker_threads'
+import { SMALLEST_MEMORY } from '../../formats/microvm/guest-layout.js'
 import { encodeHeader } from '../../formats/microvm/header.js'
 import { SEED_ROOM } from '../../formats/scratchvm/seed-layout.js'
 import { exceptionNames } from '../../isa/x86-64-kvm.js'
@@ -41,9 +42,10 @@ async function makeGuest(): Promise<Guest> {
     const restore = isSeedImage(start.path) ? restoreSeedGuest : restoreGuest
     return restore(start.path, makeCpu, host, { ...start, readOnly: setup.readOnly })
   }
+  const { bootFile } = start
   const files = new OpenFiles(start.rootFolder, setup.readOnly)
   files.connectStandardStreams()
-  const memory = GuestMemory.create(start.memorySize)
+  const memory = GuestMemory.create(bootFile === undefined ? start.memorySize : SMALLEST_MEMORY)
   const process = newProcess(start.argv[0]!)
   const { entry, stackPointer } = loadProgram(
     memory,
@@ -51,8 +53,12 @@ async function makeGuest(): Promise<Guest> {
     start.file,
     start.argv,
     start.environment,
-    start.seedLayout === true ? SEED_ROOM : undefined,
+    start.seedLayout === true || bootFile !== undefined ? SEED_ROOM : undefined,
   )
+  if (bootFile !== undefined) {
+    const { bootClassic } = await import('../kvm/classic-cpu.js')
+    return { memory, cpu: bootClassic(memory, bootFile, entry, stackPointer), files, process, host }
+  }
   const cpu = makeCpu(memory)
   cpu.writeState(initialState(entry, stackPointer))
   return { memory, cpu, files, process, host }

@@ -86,7 +86,7 @@ function refuseWhatIsLost({ cpus, program, origin }: MachineImage): void {
   }
   if (program === undefined || cpus.length !== 1) refuse('a machine with a kernel of its own')
   const { mappings, files, more } = program!
-  const beyond = mappings.find(mapping => mapping.end > BigInt(SEED_MEMORY))
+  const beyond = mappings.find(({ end, protection }) => protection !== 0 && end > BigInt(SEED_MEMORY))
   if (beyond !== undefined) refuse(`memory at 0x${beyond.start.toString(16)} (${beyond.name || 'anonymous'})`)
   const cpu = cpus[0]!
   if (cpu.extendedState !== undefined || cpu.ymmHigh.some(value => value !== 0n))

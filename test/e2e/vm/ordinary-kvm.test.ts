@@ -16,7 +16,7 @@ import { guest, missingForGuests } from './guests.js'
 const stopAndSave = fileURLToPath(new URL('stop-and-save.mjs', import.meta.url))
 const dist = path.join(packageRoot, 'dist')
 const missing = missingForSvmMachine() ?? missingForGuests()
-const programs = ['hello', 'caramba', 'fault', 'signals', 'sort']
+const programs = ['boot.bin', 'caramba-seed', 'hello', 'caramba', 'fault', 'signals', 'sort']
 const SORTED = '150000'
 
 /** Each step leaves its output and exit code below /out. */
@@ -43,6 +43,15 @@ for after in 300 150 50 20; do
   step sort-leaving node /stop-and-save.mjs /imago/dist $after /out/sort.vm /guests/sort ${SORTED}
   [ -e /out/sort.vm ] && break
 done
+mkdir /tmp/booted
+cd /tmp/booted
+step booted $vm vm run --trace --seed-image -o /out/booted.vm --boot /guests/boot.bin --program /guests/caramba-seed
+cp ay_caramba.txt /out/booted.txt
+cp vm_image.sav /out/booted.sav
+step booted-on $vm vm restore -q vm_image.sav
+cp ay_caramba.txt /out/booted-on.txt
+printf '\\364' > halt.bin
+step boot-astray $vm vm run --boot halt.bin --program /guests/caramba-seed
 step sort-back $vm vm restore -q /out/sort.vm
 `
 
@@ -151,4 +160,24 @@ test('an image saved on ordinary KVM in the middle of a sort goes on there and o
   const words = ['vm', 'restore', '-q', '--root', cwd, '--files', 'restore-content']
   expect(imago([...words, path.join(out, 'caramba.vm')])).toMatchObject({ code: 0 })
   expect(fs.readFileSync(path.join(cwd, 'ay_caramba.txt'), 'utf8')).toBe('Hello World !!!\nBye Bye !!!\n')
+})
+
+test("on ordinary KVM the ScratchVM's boot comes from real mode to the program, which is saved and goes on", ({
+  skip,
+}) => {
+  skip(missing !== undefined, missing)
+  const booted = step('booted')
+  expect(booted.stderr).toContain('VM_APP - OPEN ./ay_caramba.txt 32834 511 - return 3\n')
+  expect(booted.stderr).toContain('RIP: 80a1\n')
+  expect(fs.readFileSync(path.join(out, 'booted.txt'), 'utf8')).toBe('Hello World !!!\n')
+  expect(step('booted-on').stdout).toBe('File written successfully.\n\0')
+  expect(fs.readFileSync(path.join(out, 'booted-on.txt'), 'utf8')).toBe('Hello World !!!\nBye Bye !!!\n')
+  // Its own image goes on here, without a boot.
+  const cwd = path.join(out, 'booted-here')
+  fs.mkdirSync(cwd)
+  fs.copyFileSync(path.join(out, 'booted.txt'), path.join(cwd, 'ay_caramba.txt'))
+  const words = ['vm', 'restore', '-q', '--files', 'reopen', '--root', cwd, path.join(out, 'booted.vm')]
+  expect(imago(words)).toMatchObject({ code: 0 })
+  expect(fs.readFileSync(path.join(cwd, 'ay_caramba.txt'), 'utf8')).toBe('Hello World !!!\nBye Bye !!!\n')
+  expect(step('boot-astray', 1).stderr).toContain('the bootstrap halted outside of its system call handler')
 })

@@ -139,6 +139,21 @@ test('a program too large for the ScratchVM is refused before it runs, with the 
   expect(fs.readdirSync(folder)).toEqual([])
 })
 
+test("the ScratchVM's boot runs where KVM has a ring 0, and is refused in plain words elsewhere", ({
+  skip,
+}) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const folder = temporaryFolder()
+  const words = ['vm', 'run', '--trace', '--boot', guest('boot.bin'), '--program', guest('caramba-seed')]
+  const booted = imago(words, { cwd: folder })
+  if (booted.code === 5) {
+    expect(booted.stderr).toContain("this host's KVM is nested PVM")
+    expect(booted.stderr).toContain('imago vm run --seed-image PROGRAM')
+  } else expect(booted).toMatchObject({ code: 0, stderr: expect.stringContaining('SAVE requested') })
+  expect(imago(words.slice(0, 5), { cwd: folder }).stderr).toContain('--boot and --program belong together')
+})
+
 test("the ScratchVM's own network form: a program is sent when it asks to be saved, and goes on at the server", async ({
   skip,
 }) => {
