@@ -79,5 +79,5 @@ test('an image that cannot be written is told to who asked, and the guest goes o
 test('a process that is neither a guest nor frozen from inside is refused by name of both', () => {
   const refused = imago(['checkpoint', String(process.pid)])
   expect(refused.code).toBe(5)
-  expect(refused.stderr).toContain('has no libckpt.so inside and runs no guest of a micro-VM')
+  expect(refused.stderr).toContain('and runs no guest of a micro-VM')
 })
