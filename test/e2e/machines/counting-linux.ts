@@ -38,8 +38,8 @@ export const moments = {
   },
   'in user mode with SSE live': {
     matches: image => inUserMode(image) && image.cpus[0]!.xmm.some(value => value !== 0n),
-    stop: { afterLineMs: 700 },
-    slow: true,
+    stop: { afterLineMs: 120 },
+    slow: false,
   },
   'with its timer pending': { matches: timerWaits, stop: { afterLineMs: 40 }, slow: true },
   'with the serial line busy': {
