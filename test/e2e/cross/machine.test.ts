@@ -11,6 +11,7 @@ import { Arm64Machine } from '../../../src/engines/arm64-machine/machine.js'
 import { requireProgram } from '../../../src/engines/criu/program.js'
 import { capabilitiesOfHost } from '../../../src/engines/live-process.js'
 import { retargetImage } from '../../../src/retarget/retarget-image.js'
+import { imago } from '../../helpers/imago.js'
 import { rounds } from '../../helpers/rounds.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { build, missingCompiler } from './build.js'
@@ -106,3 +107,80 @@ for (const workload of workloads.filter(each => travellers.has(each.name))) {
     }
   })
 }
+
+interface Pages {
+  readonly file: string
+  readonly first: number
+  readonly count: number
+  readonly address: string
+  readonly contents: readonly string[]
+  readonly mapping: string
+}
+
+/** What `imago pages` says of an image of one process: by page, what it holds. */
+function pagesOf(image: string): readonly Pages[] {
+  const result = imago(['pages', image, '--json'])
+  expect(result.code).toBe(0)
+  const { processes } = JSON.parse(result.stdout) as { processes: { pages: Pages[] }[] }
+  return processes[0]!.pages.filter(each => each.file.endsWith('.img'))
+}
+
+const holding = (pages: readonly Pages[], name: string) => pages.filter(each => each.contents.includes(name))
+const bytesOf = ({ file, first, count }: Pages) =>
+  fs.readFileSync(file).subarray(first * 4096, (first + count) * 4096)
+
+test('IS dumped on aarch64 and rebuilt for x86-64: the pages of the manual notes, and VERIFICATION SUCCESSFUL', async ({
+  skip,
+}) => {
+  skip(reason !== undefined, reason)
+  const workload = workloads.find(each => each.name === 'is')!
+  const folder = temporaryFolder()
+  build(workload, folder)
+  const images = temporaryFolder()
+  const image = (name: string) => path.join(images, name)
+  const freeze = async (place: Place) => {
+    const pid = await place.start(folder, 'is', workload.travelling)
+    await sleep(300)
+    await place.freeze(pid, folder, 'is', image(place.isa))
+    return pid
+  }
+  await freeze(here)
+  fs.rmSync(path.join(folder, 'out'))
+  const pid = await freeze(machine!)
+  await retargetImage({
+    source: image('aarch64'),
+    target: image('rebuilt'),
+    to: 'x86-64',
+    program: path.join(folder, 'is.imago.json'),
+    capabilities: capabilitiesOfHost('x86-64'),
+  })
+  const [x86, arm, rebuilt] = ['x86-64', 'aarch64', 'rebuilt'].map(name => pagesOf(image(name)))
+
+  for (const original of [x86!, arm!]) {
+    // The one page of code that criu leaves behind, .data, then .bss; after the heap the vDSO's and the stack's.
+    expect(original[0]).toMatchObject({ first: 0, count: 1, contents: ['.text'] })
+    expect(original[1]).toMatchObject({ first: 1, count: 1, contents: ['.data'] })
+    expect(original[2]).toMatchObject({ first: 2, contents: ['.bss'] })
+    const kinds = original.map(each => each.mapping)
+    expect(kinds).toContain('vdso')
+    expect(kinds).toContain('stack')
+  }
+  // Keys, ranks and sorted keys lie at the same addresses on both.
+  const large = (pages: readonly Pages[]) => holding(pages, '.bss').filter(each => each.count > 16)
+  expect(large(x86!).map(each => each.address)).toEqual(large(arm!).map(each => each.address))
+  // The rebuilt image: code and vDSO are of the machine that restores; .data and .bss are those of aarch64.
+  expect(holding(rebuilt!, '.text')).toEqual([])
+  expect(rebuilt!.map(each => each.mapping)).not.toContain('vdso')
+  expect(rebuilt!.map(each => each.mapping)).toContain('stack')
+  expect(holding(rebuilt!, '.data')).toHaveLength(1)
+  expect(large(rebuilt!).length).toBeGreaterThan(0)
+  for (const [i, kept] of large(rebuilt!).entries()) {
+    const before = large(arm!)[i]!
+    expect(kept).toMatchObject({ address: before.address, count: before.count })
+    expect(bytesOf(kept).equals(bytesOf(before))).toBe(true)
+  }
+
+  await here.wake(pid, folder, 'is', image('rebuilt'))
+  while (await here.running(pid)) await sleep(50)
+  expect(fs.readFileSync(path.join(folder, 'out'), 'utf8')).toBe(athome(workload))
+})
