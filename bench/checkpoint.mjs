@@ -7,6 +7,7 @@
  *   total    from the command to the finished image, the command's start-up included
  *   restore  from the start of the restorer (myrestart, criu restore) to the first beat of the restored program
  *   image    bytes on disk
+ *   least    the shortest pause of all rounds: on a machine with other work, what is the tool's own
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
@@ -160,7 +161,7 @@ const figures = ['pause', 'total', 'restore', 'size']
 console.log(
   `medians of ${values.rounds}; milliseconds, image in MiB${criuCommand ? '' : '; no criu on this host: npm run setup -- criu'}`,
 )
-console.log(`size  kind    tool   ${figures.map(name => name.padStart(10)).join('')}`)
+console.log(`size  kind    tool   ${[...figures, 'least'].map(name => name.padStart(10)).join('')}`)
 for (const size of values.sizes.split(',').map(Number))
   for (const kind of values.kinds.split(',')) {
     const medians = {}
@@ -172,13 +173,14 @@ for (const size of values.sizes.split(',').map(Number))
       medians[name] = Object.fromEntries(
         figures.map(figure => [figure, median(samples[name].map(sample => sample[figure]))]),
       )
+      medians[name].least = Math.min(...samples[name].map(sample => sample.pause))
       console.log(
-        `${String(size).padEnd(5)} ${kind.padEnd(7)} ${name.padEnd(6)} ${figures.map(figure => medians[name][figure].toFixed(2).padStart(10)).join('')}`,
+        `${String(size).padEnd(5)} ${kind.padEnd(7)} ${name.padEnd(6)} ${[...figures, 'least'].map(figure => medians[name][figure].toFixed(2).padStart(10)).join('')}`,
       )
     }
     if (medians.criu)
       console.log(
-        `${' '.repeat(14)}criu/imago${figures
+        `${' '.repeat(14)}criu/imago${[...figures, 'least']
           .map(figure => `${(medians.criu[figure] / medians.imago[figure]).toFixed(1)}×`.padStart(10))
           .join('')
           .slice(3)}`,
