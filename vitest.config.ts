@@ -17,7 +17,7 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
-          testTimeout: 300_000,
+          testTimeout: process.env.IMAGO_FULL === '1' ? 3_600_000 : 300_000,
           hookTimeout: 300_000,
           fileParallelism: true,
           maxWorkers: 2,

@@ -46,7 +46,7 @@ test('mutated images are refused with a reason or restored right, never crash th
   const fd = fs.openSync(image, 'r+')
   const whole = fs.readFileSync(image)
   let refused = 0
-  for (let round = 0; round < rounds(10_000, 600); round++) {
+  for (let round = 0; round < rounds(10_000, 1500); round++) {
     const start = Math.random() < 0.3 ? 0 : notes.offset
     const end = start === 0 ? notes.offset : notes.offset + notes.fileSize
     const at = Array.from(

@@ -48,7 +48,7 @@ describe('a program frozen, killed and restarted at a random moment ends as if i
   test.each(realPrograms().map(program => [program.name, program] as const))('%s', async (_, program) => {
     const native = await runNative(program)
     let frozen = 0
-    for (let round = 0; round < rounds(20, 3); round++) {
+    for (let round = 0; round < rounds(20, 6); round++) {
       const folder = prepare(program)
       const image = path.join(folder, 'image')
       const child = start(program, folder, [launcher, 'run', '--'])
