@@ -6,9 +6,12 @@ export const command: Command = {
   description:
     'Reads the whole image: seals and checksums where the format has them, and what must hold for any image.\nExits 0 for a sound image, 3 for one with problems.',
   arguments: [{ name: 'image', summary: 'an image of any format that imago reads' }],
-  async run({ args, output }) {
+  options: [
+    { flags: '--memory <file>', summary: 'palacios: the raw memory dump that belongs to the checkpoint' },
+  ],
+  async run({ args, options, output }) {
     const { readImage } = await import('../../formats/registry.js')
-    const read = await readImage(args.image!)
+    const read = await readImage(args.image!, { options })
     const problems = [...((await read.format.verify?.(args.image!)) ?? [])]
     if (read.kind === 'process') {
       const { verifyProcessImage } = await import('../../model/process-verify.js')

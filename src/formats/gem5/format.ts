@@ -16,6 +16,7 @@ export const gem5: MachineFormat = {
     const { gem5Options, writeGem5 } = await import('./machine.js')
     return writeGem5(image, path, gem5Options(options))
   },
+  verify: async path => (await import('./verify.js')).verifyGem5(path),
   hints: (path, _, { gem5Version }) =>
     gem5Version === '2011'
       ? [`restore it as ${path}/restore.txt says`]

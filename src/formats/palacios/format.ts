@@ -17,6 +17,7 @@ export const palacios: MachineFormat = {
     const { palaciosOptions, writePalacios } = await import('./machine.js')
     return writePalacios(image, path, palaciosOptions(options, image.cpus[0]?.apic?.timer.rate))
   },
+  verify: async path => (await import('./verify.js')).verifyPalacios(path),
   hints: (path, image, { store, memoryInside }) => [
     'load it with:',
     `v3_create -b CONFIG.xml NAME`,

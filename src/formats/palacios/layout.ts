@@ -189,3 +189,18 @@ export function blankContexts(): Context[] {
 export const tagLengths: ReadonlyMap<string, number> = new Map(
   [...devices.map(([, tags]) => tags), guestInfo, vmcb].flat().map(([tag, bytes]) => [tag, bytes]),
 )
+
+const rolesInOrder: Readonly<Record<string, Tags>> = {
+  pic,
+  pit,
+  apic,
+  ioApic,
+  serial,
+  keyboard,
+  guest: guestInfo,
+  vmcb,
+}
+/** Role of a context → its tags with their places in Palacios' order. */
+export const tagOrder: ReadonlyMap<string, ReadonlyMap<string, number>> = new Map(
+  Object.entries(rolesInOrder).map(([role, tags]) => [role, new Map(tags.map(([tag], i) => [tag, i]))]),
+)

@@ -17,6 +17,7 @@ export const qemu: MachineFormat = {
     const { qemuOptions, writeQemu } = await import('./machine.js')
     return writeQemu(image, path, qemuOptions(options))
   },
+  verify: async path => (await import('./verify.js')).verifyQemu(path),
   hints: async (path, image, { template }) =>
     (await import('./machine.js')).resumeHints(path, image as MachineImage, template as string),
 }
