@@ -18,6 +18,9 @@ const CHUNK_BYTES = 1 << 20
 /** Bytes of a whole checkpoint's text; Linux on many cores has a few MB. */
 const MAX_TEXT_BYTES = 1 << 30
 
+/** Each line is a string: so many of the shortest take 1 GB. A process of 4 GB has 5 million for its page table. */
+const MAX_LINES = 12_000_000
+
 /** One `[name]` with its lines. */
 export class Section {
   readonly name: string
@@ -170,6 +173,11 @@ export class CheckpointText {
         throw new UnreadableError(`line ${number + parts.length + 1} is too long`, {
           file,
           expected: `at most ${limits.lineBytes} bytes`,
+        })
+      if (number + parts.length > MAX_LINES)
+        throw new UnreadableError('too many lines for the text of a checkpoint', {
+          file,
+          expected: `at most ${MAX_LINES}`,
         })
       for (const part of parts) line(part)
     }

@@ -83,6 +83,45 @@ describe('reading what gem5 itself wrote', () => {
   })
 })
 
+describe('a board of gem5’s standard library', () => {
+  /** The real checkpoint under the names that a board gives: `board.`, and the core of a processor. */
+  const board = (): string => {
+    const folder = temporaryFolder()
+    fs.cpSync(gem5Sample('timer'), folder, { recursive: true })
+    const file = path.join(folder, 'm5.cpt')
+    const text = fs.readFileSync(file, 'latin1')
+    fs.writeFileSync(
+      file,
+      text
+        .replaceAll(/^\[system\.cpu(?=[.\]])/gm, '[board.processor.cores.core')
+        .replaceAll(/^\[system(?=[.\]])/gm, '[board'),
+      'latin1',
+    )
+    return folder
+  }
+
+  test('is the same machine as under system.', async () => {
+    const [plainOne, boardOne] = [await readGem5(gem5Sample('timer')), await readGem5(board())]
+    expect(boardOne.cpus).toEqual(plainOne.cpus)
+    expect(boardOne.devices).toEqual(plainOne.devices)
+    expect(boardOne.origin.notes.cpu).toBe('board.processor.cores.core')
+    expect(boardOne.memory.read(0x100000n, 0x1000)).toEqual(plainOne.memory.read(0x100000n, 0x1000))
+  })
+
+  test('takes another machine as a skeleton, and gets no section under system.', async () => {
+    const image = await readQemu(qemuSample('timer', temporaryFolder()))
+    const target = path.join(temporaryFolder(), 'out')
+    await writeGem5(image, target, { ...plain, skeleton: board() })
+    const text = CheckpointText.read(path.join(target, 'm5.cpt'))
+    expect(text.names().filter(name => name.startsWith('system'))).toEqual([])
+    expect(text.get('board.processor.cores.core.xc.0', '_pc')).toBe('1050497')
+    expect(text.get('board.processor.cores.core.interrupts', 'regs')).toBe(
+      text.get('board.processor.cores.core.xc.0', 'regs'),
+    )
+    expect((await readGem5(target)).cpus[0]!.general).toEqual(image.cpus[0]!.general)
+  })
+})
+
 describe('writing gem5 checkpoints', () => {
   test.each([
     'timer',
@@ -273,6 +312,15 @@ describe('QEMU → gem5 → QEMU', () => {
     expect(back.memory.read(0x100000n, 0x10000)).toEqual(image.memory.read(0x100000n, 0x10000))
     expect(losses.length).toBeGreaterThan(0)
   })
+})
+
+test('a text of more lines than any checkpoint has is refused before it fills the memory', () => {
+  const chunk = Buffer.from('a=\n'.repeat(1 << 20))
+  const endless = (function* () {
+    yield Buffer.from('[a]\n')
+    for (;;) yield chunk
+  })()
+  expect(() => CheckpointText.parse(endless)).toThrow(/too many lines/)
 })
 
 test('a damaged checkpoint is refused or read, never a crash', async () => {
