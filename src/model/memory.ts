@@ -155,6 +155,16 @@ export class Memory {
     return this.covers(address, address + BigInt(length)) ? this.read(address, length) : undefined
   }
 
+  /** The bytes from `address` to the first one that the image does not hold, at most `length`. */
+  readUpTo(address: Address, length: ByteCount): Uint8Array {
+    let end = address
+    for (const extent of this.within(address, address + BigInt(length))) {
+      if (extent.address !== end) break
+      end = extentEnd(extent)
+    }
+    return this.read(address, Number(end - address))
+  }
+
   /** A u64 in memory, little endian. */
   readU64(address: Address): bigint {
     const bytes = this.read(address, 8)

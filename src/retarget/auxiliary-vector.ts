@@ -86,8 +86,7 @@ export function translateVectorInMemory(
 ): Patch[] {
   const { old, shift } = stack
   if (layout.startStack < old.start || layout.startStack >= old.end) return []
-  const upper = memory.tryRead(layout.startStack, Number(old.end - layout.startStack))
-  if (upper === undefined) return []
+  const upper = memory.readUpTo(layout.startStack, Number(old.end - layout.startStack))
   const view = new DataView(upper.buffer, upper.byteOffset, upper.byteLength)
   const patches: Patch[] = []
   let at = 8
