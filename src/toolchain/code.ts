@@ -14,11 +14,12 @@ const OPTIONS = [
   ...['-disable-cgp', '-disable-machine-licm', '-disable-postra-machine-licm'],
   ...['-disable-lsr', '-disable-constant-hoisting'],
 ]
-/** Tried one after the other. On aarch64 halves of addresses would always be shared across sites. */
-const TRIES: Readonly<Record<IsaName, ReadonlyArray<readonly string[]>>> = {
-  'x86-64': [[], ['-disable-machine-cse']],
-  aarch64: [['-disable-machine-cse']],
-}
+/**
+ * What is tried first, and then without this. On aarch64 halves of addresses always would be shared across sites, and in a
+ * large program something always is.
+ */
+const CAUTIOUS = ['-disable-machine-cse']
+const SMALL = 100
 const OPTIONS_OF: Readonly<Record<IsaName, readonly string[]>> = {
   'x86-64': ['-mcpu=x86-64', '-no-x86-call-frame-opt'],
   aarch64: [
@@ -35,7 +36,8 @@ export async function makeObject(
   sites: readonly SiteInSource[],
   object: string,
 ): Promise<void> {
-  const tries = TRIES[isa]
+  const tries = isa === 'x86-64' && sites.length <= SMALL ? [[], CAUTIOUS] : [CAUTIOUS]
+  const withSites = [...new Set(sites.map(site => site.function))].join()
   for (const [i, more] of tries.entries()) {
     const { stderr } = await tools.run(
       'llc',
@@ -44,6 +46,7 @@ export async function makeObject(
         ...OPTIONS_OF[isa],
         ...more,
         ...CHECKED_PASSES.map(pass => `-print-before=${pass}`),
+        ...(/["*]/.test(withSites) ? [] : [`-filter-print-funcs=${withSites}`]),
         `-mtriple=${targets[isa].triple}`,
         ...['-filetype=obj', '-o', object, '-'],
       ],

@@ -87,6 +87,12 @@ export function refuseUnsupported(
     if (typeof item === 'string') {
       const alias = /^@(\S+) = (?:[\w()]+ )*(?:alias|ifunc) /m.exec(item)
       if (alias) found.push(`${alias[1]}: a symbol that is an alias of another`)
+      for (const [, name] of item.matchAll(
+        /^declare .*<2 x float>.*?@(?!llvm\.)([-\w.$]+)\(|^declare .*@(?!llvm\.)([-\w.$]+)\(.*<2 x float>/gm,
+      ))
+        found.push(
+          `${name}: a function of libc that takes or gives a complex float (or a vector), which ISAs pass differently`,
+        )
       if (/^module asm /m.test(item)) found.push('assembler at the top level of a file')
     }
   if (found.length > 0)

@@ -38,6 +38,7 @@ const workloads: ReadonlyArray<readonly [string, readonly string[]]> = [
   ['test/e2e/cc/programs/library', ['.']],
   ['test/e2e/cc/programs/loops', []],
   ['test/e2e/cc/programs/gotos', []],
+  ['test/e2e/cc/programs/c11', []],
 ]
 
 describe('imago cc', () => {
@@ -155,6 +156,41 @@ describe('imago cc', () => {
       'long double',
       'long double x = 1;\nint main(void) {\n  for (int i = 0; i < 9; i++) x *= 2;\n  return (int)x;\n}',
       /main: long double/,
+    ],
+    [
+      'alloca',
+      '#include <alloca.h>\nint use(char *);\nint main(int n, char **v) {\n  char *a = alloca(n * 8);\n  for (int i = 0; i < n; i++) ((volatile char *)a)[i] = v[0][i];\n  return use(a);\n}\nint use(char *a) { return a[0]; }',
+      /main: an array of variable length \(or alloca\(\)\).*\(a\.c:4\)/,
+    ],
+    [
+      'a context',
+      '#include <ucontext.h>\nint main(int n, char **v) {\n  ucontext_t c;\n  for (volatile int i = 0; i < n; i++) getcontext(&c);\n  return v == 0;\n}',
+      /a\.c:4: main: setjmp across a migration point/,
+    ],
+    [
+      'a system call by number',
+      '#include <unistd.h>\nint main(int n, char **v) {\n  for (int i = 0; i < n; i++) syscall(39);\n  return v == 0;\n}',
+      /a\.c:3: main: a system call by its number/,
+    ],
+    [
+      'the address of a frame',
+      'void *volatile p;\nint main(int n, char **v) {\n  for (volatile int i = 0; i < n; i++) p = __builtin_frame_address(0);\n  return v == 0;\n}',
+      /a\.c:[23]: main: the address of a frame/,
+    ],
+    [
+      'an alias',
+      'int one(void) { return 1; }\nint two(void) __attribute__((alias("one")));\nint main(int n, char **v) {\n  for (volatile int i = 0; i < n; i++) two();\n  return v == 0;\n}',
+      /two: a symbol that is an alias/,
+    ],
+    [
+      'a complex float for libc',
+      '#include <complex.h>\nint main(int n, char **v) {\n  float complex z = 1;\n  for (volatile int i = 0; i < n; i++) z = cexpf(z);\n  return crealf(z) > 3 && v;\n}',
+      /cexpf: a function of libc that takes or gives a complex float/,
+    ],
+    [
+      'assembler at the top of a file',
+      '__asm__(".globl x\\nx:");\nint main(int n, char **v) {\n  for (volatile int i = 0; i < n; i++);\n  return v == 0;\n}',
+      /assembler at the top level of a file/,
     ],
   ])('refuses %s with the function and the line, and writes nothing', ([, source, message], context) => {
     const folder = compile(context, { 'a.c': source })
