@@ -3,6 +3,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { nativePart } from '../../../src/engines/preload/native-parts.js'
+import { packageRoot } from '../../../src/lib/parts.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { compile, read, start, until } from './started.js'
@@ -50,6 +51,32 @@ describe('run, checkpoint, restore', () => {
     expect(imago(['diff', compressed, plain]).stdout).toContain('no difference')
     expect(imago(['restore', plain]).code).toBe(7)
     expect(read(folder, 'out')).toBe(all)
+  })
+
+  test('zeros are not stored, nor by a program that was restored lazily', async () => {
+    const folder = temporaryFolder()
+    const source = fs.readFileSync(path.join(packageRoot, 'workloads/bench/memory.c'), 'utf8')
+    const beat = path.join(folder, 'beat')
+    const program = compile(folder, 'memory', source)
+    const child = start(folder, ['run', '--', program, '32', 'zero', beat], 'out')
+    await until(
+      () =>
+        fs.existsSync(beat) &&
+        fs
+          .readFileSync(beat)
+          .subarray(0, 8)
+          .some(byte => byte !== 0),
+    )
+    const images = ['first', 'second'].map(name => path.join(folder, name)) as [string, string]
+    expect(imago(['checkpoint', String(child.pid), '-o', images[0], '--stop'])).toMatchObject({ code: 0 })
+    const restored = imago(['restore', '-d', images[0]])
+    expect(restored.code, restored.stderr).toBe(0)
+    const again = imago(['checkpoint', restored.stdout.trim(), '-o', images[1], '--stop'])
+    expect(again.code, again.stderr).toBe(0)
+    const [first, second] = images.map(image => fs.statSync(image).blocks * 512) as [number, number]
+    expect(first).toBeLessThan(8 << 20) // a twentieth of 32 MiB, and the libraries
+    expect(second).toBeLessThan(first + (1 << 20))
+    expect(imago(['verify', images[1]]).stdout).toContain('sound')
   })
 
   test('images at intervals, each restorable', async () => {
