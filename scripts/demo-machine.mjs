@@ -7,34 +7,16 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import fs from 'node:fs'
-import os from 'node:os'
 import path from 'node:path'
-import { styleText } from 'node:util'
+import { command, demoFolder, done, fail, imago, run as runIn, show, step } from './narration.mjs'
 import { parts } from './setup/parts.mjs'
-import { root } from './setup/say.mjs'
 
-const imago = path.join(root, 'imago')
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-demo-machine-'))
-process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }))
-process.on('SIGINT', () => process.exit(130))
-
-const colour = process.stdout.isTTY && !process.env.NO_COLOR
-const style = (format, text) => (colour ? styleText(format, text) : text)
-let steps = 0
-const step = text => console.log(`\n${style(['bold', 'cyan'], `${++steps}.`)} ${style('bold', text)}`)
-const show = (text, lines = 12) => {
-  for (const line of text.trimEnd().split('\n').slice(0, lines)) console.log(`     ${line.trimEnd()}`)
-}
-function fail(text) {
-  console.error(`\n${style('red', 'the demo failed:')} ${text}`)
-  process.exit(1)
-}
+const folder = demoFolder()
+const linux = parts['amd64-linux'].folder
 function run(...words) {
   const shown = words.map(word => (/[^\w./:=-]/.test(word) ? `'${word}'` : word)).join(' ')
-  console.log(style('dim', `   $ imago ${shown.replaceAll(`${linux}/`, '')}`))
-  const { status, stdout, stderr } = spawnSync(imago, words, { cwd: folder, encoding: 'utf8' })
-  if (status !== 0) fail(`imago ${words[0]} ended with ${status}:\n${stderr || stdout}`)
-  return stdout
+  command(`imago ${shown.replaceAll(`${linux}/`, '')}`)
+  return runIn(folder, words).stdout
 }
 
 /** What the guest prints at turn n, uptime left out: scripts/setup/amd64-linux/init. */
@@ -53,7 +35,6 @@ function checked(text) {
   })
 }
 
-const linux = parts['amd64-linux'].folder
 if (spawnSync('qemu-system-x86_64', ['--version']).status !== 0) {
   console.error('this demo needs QEMU: apt-get install qemu-system-x86')
   process.exit(5)
@@ -80,7 +61,7 @@ show(run('vm', 'template', '--memory', '128M', '-o', 'template'))
 show(run('convert', 'cpt', '--to', 'qemu', '--template', 'template', '-o', 'back.qemu'), 1)
 
 step('Wake it up: it goes on where it was')
-console.log(style('dim', '   $ imago vm resume back.qemu'))
+command('imago vm resume back.qemu')
 const child = spawn(imago, ['vm', 'resume', 'back.qemu'], {
   cwd: folder,
   stdio: ['pipe', 'pipe', 'inherit'],
@@ -106,6 +87,4 @@ for (const [i, { n, uptime }] of lines.entries()) {
     fail(`the uptime jumps from ${lines[i - 1].uptime} to ${uptime}`)
 }
 if (lines.length < 9) fail(`the guest said no more after turn ${lines.length}`)
-console.log(
-  `\n${style('green', 'Right:')} ${lines.length} turns in two bodies, every check value as computed here, uptime without a gap.`,
-)
+done(`${lines.length} turns in two bodies, every check value as computed here, uptime without a gap.`)

@@ -103,7 +103,7 @@ export const goals = {
   'demo-machine': { packages: [...base, 'qemu-system-x86'], parts: ['amd64-linux'] },
   'demo-cross': {
     packages: [...base, 'qemu-system-arm'],
-    parts: ['clang19', 'musl', 'arm64-headers', 'qemu-user', 'criu', 'arm64-machine'],
+    parts: ['clang19', 'musl', 'qemu-user', 'arm64-headers', 'arm64-machine', 'criu-4.2'],
   },
   arm64: { packages: ['qemu-system-arm'], parts: ['arm64-machine'] },
   test: {

@@ -26,7 +26,7 @@ import type {
   SignalAction,
   Thread,
 } from '../model/process.js'
-import { type ProgramDescription, runtimeSymbols } from '../toolchain/program.js'
+import { type ProgramDescription, runtimeSymbols, USER_MAIN } from '../toolchain/program.js'
 import { translateVector, translateVectorInMemory } from './auxiliary-vector.js'
 import { joinableThreads } from './joinable-threads.js'
 import {
@@ -171,7 +171,7 @@ function retargetProcess(process: Process, input: RetargetInput) {
     process: result,
     threads: moving.map(each => ({
       tid: each.thread.tid,
-      functions: each.frames.map(frame => frame.function.name),
+      functions: each.frames.map(({ function: { name } }) => (name === USER_MAIN ? 'main' : name)),
     })),
     remarks,
   }

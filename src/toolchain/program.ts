@@ -38,6 +38,9 @@ import type { IsaName } from '../model/process.js'
 export const PROGRAM_SCHEMA = 1
 export const isaNames: readonly IsaName[] = ['x86-64', 'aarch64']
 
+/** What the program's `main` is called in the binaries, where the runtime has its own (native/runtime/start.c). */
+export const USER_MAIN = '__imago_user_main'
+
 /** Names of the runtime's symbols in both binaries. */
 export const runtimeSymbols = {
   thread: '__imago_thread',

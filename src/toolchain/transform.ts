@@ -4,6 +4,7 @@ import { lowerComputedGotos } from './computed-gotos.js'
 import { functionsOf, Locations, type Module, parseModule, printModule, renamePredecessors } from './ir.js'
 import { insertPolls, type PollPolicy } from './polls.js'
 import { neutralize, prepare } from './prepare.js'
+import { USER_MAIN } from './program.js'
 import { renameLibraryCalls } from './renames.js'
 import { addShadowFrames, type ShadowFrames } from './shadow-frames.js'
 import { type Tools, targets } from './tools.js'
@@ -19,7 +20,6 @@ export interface Transformed extends ShadowFrames {
 }
 
 /** The program's main; the runtime's is the one that libc starts. */
-const MAIN = '__imago_user_main'
 
 const NAMED = 'function(loop-simplify,lcssa,instnamer)'
 /** What the back end would do to loops, done before there are slots: there it would carry values across sites. */
@@ -50,12 +50,12 @@ export async function transform(tools: Tools, linked: string, policy: PollPolicy
   const frames = addShadowFrames(slots, migratable, isSite, new Locations(slots))
   const clean = await opt(CLEAN_UP, printModule(slots))
   splitAfterStackmaps(clean)
-  return { ...frames, ir: printModule(clean), polls, canMigrate: migratable.has(MAIN) }
+  return { ...frames, ir: printModule(clean), polls, canMigrate: migratable.has(USER_MAIN) }
 }
 
 /** Not in the text of a constant, whose lines begin with the name of a global. */
 const renameMain = (text: string) =>
-  text.replace(/^[^@\n].*$/gm, line => line.replace(/@main(?=\()/g, `@${MAIN}`))
+  text.replace(/^[^@\n].*$/gm, line => line.replace(/@main(?=\()/g, `@${USER_MAIN}`))
 
 function declareMemcpy(module: Module): void {
   const name = '@llvm.memcpy.p0.p0.i64'
