@@ -77,6 +77,7 @@ static void checkpoint(siginfo_t *info, void *context) {
                                                    MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (failed((long)scratch)) {
     call(write, 2, "imago: no checkpoint: no address space left\n", 44);
+    forget_request();
     return;
   }
   scratch->size = round_up(sizeof *scratch, PAGE);
@@ -110,6 +111,7 @@ static void checkpoint(siginfo_t *info, void *context) {
       wait_for_writer(scratch, writer);
     }
   }
+  forget_request(); /* before threads look at it again */
   release_threads(scratch);
   if (scratch->process_fd >= 0) call(close, scratch->process_fd);
   if (scratch->go == GO_REFUSED) {
@@ -123,10 +125,7 @@ static void on_checkpoint_signal(int signal, siginfo_t *info, void *context) {
   (void)signal;
   uint32_t idle = 0;
   if (!__atomic_compare_exchange_n(&busy, &idle, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) return;
-  if (may_begin(info)) {
-    checkpoint(info, context);
-    forget_request();
-  }
+  if (may_begin(info)) checkpoint(info, context);
   set_back_interrupted_call(context);
   __atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
 }

@@ -98,6 +98,9 @@ static void add_thread_notes(struct writer *writer, struct notes *notes, const s
   }
   if (arch_float_registers(context) != 0)
     memcpy(add_note(writer, notes, "CORE", 2 /* NT_FPREGSET */, ARCH_FLOAT_SIZE), arch_float_registers(context), ARCH_FLOAT_SIZE);
+#ifdef ARCH_TLS_NOTE
+  memcpy(add_note(writer, notes, "LINUX", ARCH_TLS_NOTE, 8), &slot->note.tls, 8);
+#endif
   unsigned char vector[ARCH_VECTOR_SIZE];
   const uint32_t size = arch_vector_registers(context, vector);
   if (size > 0) memcpy(add_note(writer, notes, "LINUX", ARCH_VECTOR_NOTE, size), vector, size);

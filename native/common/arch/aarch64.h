@@ -119,7 +119,7 @@ static inline void arch_begin_call_anew(struct ucontext *context, uint32_t numbe
 /** struct user_pt_regs, as NT_PRSTATUS holds it. */
 static inline void arch_general_registers(const struct ucontext *context, uint64_t tls, uint64_t tls2, uint64_t *out) {
   const struct sigcontext *r = &context->uc_mcontext;
-  (void)tls, (void)tls2; /* the thread pointer is in the thread's record */
+  (void)tls, (void)tls2; /* the thread pointer is in a note of its own */
   for (int i = 0; i < 31; i++) out[i] = r->regs[i];
   out[31] = r->sp;
   out[32] = r->pc;
@@ -145,6 +145,7 @@ static inline const void *arch_float_registers(const struct ucontext *context) {
   return 0;
 }
 
+#define ARCH_TLS_NOTE 0x401 /* NT_ARM_TLS, name "LINUX": the thread pointer, which is no general register here */
 #define ARCH_VECTOR_NOTE 0x405 /* NT_ARM_SVE, name "LINUX": not kept; V0 … V31 are in NT_FPREGSET */
 #define ARCH_VECTOR_SIZE 16
 static inline uint32_t arch_vector_registers(const struct ucontext *context, unsigned char *out) {
