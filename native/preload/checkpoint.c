@@ -31,25 +31,35 @@ static bool writer_at_work(void) {
 
 /*
  * Starts the writer as a grandchild, so that the program never has a child to wait for: a child that shares the memory forks and
- * ends. Its exit signal is 0: no SIGCHLD, and wait(2) without __WALL or __WCLONE does not see it.
+ * ends. Its exit signal is 0: no SIGCHLD, and wait(2) without __WALL or __WCLONE does not see it. An emulator (qemu-user) knows neither
+ * shared memory nor another exit signal: there it is an ordinary child, whose signal is taken away.
  */
 __attribute__((noinline)) static long fork_writer(struct scratch *scratch) {
-  volatile long writer = -1;
-  const long child = call(clone, CLONE_VM | CLONE_VFORK, 0, 0, 0, 0);
+  const uint64_t child_signal = 1ul << (SIGCHLD - 1);
+  uint64_t waiting = 0;
+  uint32_t exit_signal = 0;
+  scratch->writer = -1;
+  long child = call(clone, CLONE_VM | CLONE_VFORK, 0, 0, 0, 0);
+  if (child == ERROR_INVALID) child = call(clone, exit_signal = SIGCHLD, 0, 0, 0, 0);
   if (child == 0) {
     scratch->helper = call(getpid);
-    const long grandchild = call(clone, 0, 0, 0, 0, 0);
+    const long grandchild = call(clone, exit_signal, 0, 0, 0, 0);
     if (grandchild == 0) {
       busy = 0; /* in the copy only: as the image shall have it */
       forget_request();
       write_image(scratch, checkpoints_taken);
     }
-    writer = grandchild;
+    scratch->writer = grandchild;
     call(exit, 0);
   }
   if (failed(child)) return child;
-  while (call(wait4, child, 0, __WCLONE, 0) == ERROR_INTERRUPTED) {}
-  return writer;
+  if (exit_signal != 0) call(rt_sigpending, &waiting, 8);
+  while (call(wait4, child, 0, exit_signal == 0 ? __WCLONE : 0, 0) == ERROR_INTERRUPTED) {}
+  if (exit_signal != 0 && !(waiting & child_signal)) {
+    const struct time_pair now = {0, 0};
+    call(rt_sigtimedwait, &child_signal, 0, &now, 8);
+  }
+  return scratch->writer;
 }
 
 /* Waits until the writer lets the program go on. */
@@ -93,8 +103,9 @@ static void checkpoint(siginfo_t *info, void *context) {
     read_request(&scratch->options, scratch->pid);
   }
   scratch->process_fd = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+  scratch->maps_fd = call(openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
   if (writer_at_work()) refuse(scratch, "the last one is still being written", 0);
-  else if (scratch->process_fd < 0) refuse(scratch, "/proc is not there", scratch->process_fd);
+  else if (scratch->process_fd < 0 || scratch->maps_fd < 0) refuse(scratch, "/proc is not there", scratch->process_fd);
   else if (place_identity(scratch->process_fd, PLACE_PID_FOR_CHILDREN) != inherited_places[PLACE_PID_FOR_CHILDREN])
     refuse(scratch, "keep a program that has left its pid namespace for its children: the writer would be one of them", 0);
   else if (stop_threads(scratch)) {
@@ -114,6 +125,7 @@ static void checkpoint(siginfo_t *info, void *context) {
   forget_request(); /* before threads look at it again */
   release_threads(scratch);
   if (scratch->process_fd >= 0) call(close, scratch->process_fd);
+  if (scratch->maps_fd >= 0) call(close, scratch->maps_fd);
   if (scratch->go == GO_REFUSED) {
     checkpoints_taken -= checkpoints_taken > 0;
     tell_refusal(&scratch->options, scratch->message);

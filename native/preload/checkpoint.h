@@ -52,6 +52,8 @@ struct scratch {
   uint32_t timer_count, interval_timer_count;
   uint64_t size, start_time, capture_time;
   int32_t process_fd; /* /proc/self of the program */
+  int32_t maps_fd;    /* /proc/self/maps of the program: opened by its whole name, which an emulator knows */
+  int32_t writer;     /* its pid */
   int32_t pid, parent, process_group, session, leader_tid, helper; /* helper: the process between program and writer, see fork_writer */
   struct kernel_action stop_action; /* what the program has for STOP_SIGNAL */
   struct options options;
@@ -91,6 +93,7 @@ extern int checkpoint_signal __attribute__((visibility("hidden")));
 bool may_begin(siginfo_t *info);              /* by this signal; it may become the one that asked first. False: not now */
 uint32_t stop_others(struct scratch *scratch); /* makes threads take the stop signal that have not yet; returns how many */
 void forget_request(void);                    /* nobody wants anything any more */
+uint32_t own_protection(uint64_t start, uint64_t end); /* what a mapping of a file has besides, as the program itself knows */
 /* threads.c */
 bool send_stop(const struct scratch *scratch, uint32_t tid);
 void stop_here(void); /* the calling thread takes the stop signal */

@@ -23,11 +23,11 @@ static void describe_image(struct writer *writer) {
 }
 
 /* /proc/self/stat of the copy: fields counted from 1; the second is the name in parentheses, which may hold anything. */
-static void describe_layout(struct writer *writer, int self) {
+static void describe_layout(struct writer *writer) {
   struct note_process *process = writer->process;
   char text[2048];
   uint64_t field[53] = {0};
-  if (read_text(self, "stat", text, sizeof text) <= 0) fail(writer, "read /proc/self/stat", 0);
+  if (read_text(AT_FDCWD, "/proc/self/stat", text, sizeof text) <= 0) fail(writer, "read /proc/self/stat", 0);
   const char *at = text;
   for (const char *c = text; *c != 0; c++)
     if (*c == ')') at = c + 1;
@@ -49,9 +49,9 @@ static void describe_layout(struct writer *writer, int self) {
   process->brk = call(brk, 0);
 }
 
-static struct note_string link_target(struct writer *writer, int self, const char *name) {
+static struct note_string link_target(struct writer *writer, const char *name) {
   char path[PATH_SIZE];
-  const long length = call(readlinkat, self, name, path, sizeof path);
+  const long length = call(readlinkat, AT_FDCWD, name, path, sizeof path);
   return add_string(writer, LIST_PROCESS, path, failed(length) ? 0 : length);
 }
 
@@ -178,12 +178,12 @@ void describe_what_changes(struct writer *writer) {
   find_children(writer);
 }
 
-/** What its copy has, too; `self` is the copy's folder of /proc. */
-void describe_process(struct writer *writer, int self) {
+/** What its copy has, too. Whole names of /proc/self, which an emulator knows. */
+void describe_process(struct writer *writer) {
   struct note_process *process = writer->process;
   describe_image(writer);
   describe_threads(writer);
-  describe_layout(writer, self);
+  describe_layout(writer);
   describe_actions(writer);
   describe_signals_and_timers(writer);
   describe_limits(writer);
@@ -196,7 +196,7 @@ void describe_process(struct writer *writer, int self) {
   process->timer_slack = call(prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0);
   if (writer->scratch->child_subreaper) process->flags |= PROCESS_FLAG_CHILD_SUBREAPER;
   if (call(prctl, PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1) process->flags |= PROCESS_FLAG_HUGE_PAGES_DISABLED;
-  process->executable = link_target(writer, self, "exe");
-  process->working_directory = link_target(writer, self, "cwd");
-  process->root_directory = link_target(writer, self, "root");
+  process->executable = link_target(writer, "/proc/self/exe");
+  process->working_directory = link_target(writer, "/proc/self/cwd");
+  process->root_directory = link_target(writer, "/proc/self/root");
 }

@@ -98,7 +98,6 @@ static void read_fdinfo(struct writer *writer, struct note_description *descript
     at += *at == ':';
     skip_spaces(&at);
     if (begins_with(line, "pos:")) description->offset = take_number(&at, 10);
-    else if (begins_with(line, "flags:")) description->flags = take_number(&at, 8);
     else if (!first_descriptor) continue;
     else if (begins_with(line, "lock:")) describe_lock(writer, description->id, at);
     else if (begins_with(line, "eventfd-count:")) description->a = take_number(&at, 16);
@@ -147,8 +146,8 @@ static void describe_descriptor(struct writer *writer, int fd) {
   };
   like.kind = kind_of(fd, &like, link);
   read_fdinfo(writer, &like, fd, false);
-  const uint32_t close_on_exec = like.flags & O_CLOEXEC ? 1 : 0;
-  like.flags &= ~(uint32_t)O_CLOEXEC;
+  like.flags = call(fcntl, fd, 3 /* F_GETFL */, 0); /* in the numbering of the program, not of an emulator's host */
+  const uint32_t close_on_exec = call(fcntl, fd, 1 /* F_GETFD */, 0) & 1;
   struct note_description *description = shared_description(writer, fd, &like);
   if (description == 0) {
     description = add_record(writer, LIST_DESCRIPTION);
@@ -265,7 +264,7 @@ void describe_files(struct writer *writer) {
       const char *name = entries + at + 19;
       if (name[0] == '.') continue;
       const int fd = take_number(&name, 10);
-      if (fd != writer->scratch->process_fd) describe_descriptor(writer, fd);
+      if (fd != writer->scratch->process_fd && fd != writer->scratch->maps_fd) describe_descriptor(writer, fd);
     }
   call(close, directory);
   const struct list *list = &writer->lists[LIST_DESCRIPTION];

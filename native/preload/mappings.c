@@ -133,6 +133,7 @@ static void describe_mapping(struct writer *writer, const char *line) {
   classify(writer, mapping, name);
   if (mapping->kind == MAPPING_KIND_FILE || mapping->kind == MAPPING_KIND_MEMFD || (name[0] == '[' && mapping->inode == 0))
     mapping->path = add_string(writer, LIST_MAPPING, name, length);
+  if (mapping->kind == MAPPING_KIND_FILE) mapping->protection |= own_protection(start, end);
   /* Whether a file keeps the bytes of shared memory, or the image must. */
   if (mapping->kind == MAPPING_KIND_FILE && mapping->flags & MAPPING_FLAG_SHARED) describe_file(mapping, name);
   if (is_hole(writer->scratch, start)) mapping->advice |= ADVICE_FLAG_DO_NOT_FORK;
@@ -140,7 +141,7 @@ static void describe_mapping(struct writer *writer, const char *line) {
 
 void describe_mappings(struct writer *writer) {
   LINES(lines, 8192);
-  if (!open_lines(&lines, writer->scratch->process_fd, "maps")) fail(writer, "read /proc/self/maps", lines.fd);
+  lines.fd = writer->scratch->maps_fd;
   for (char *line; (line = next_line(&lines)) != 0;) describe_mapping(writer, line);
 }
 

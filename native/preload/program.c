@@ -11,6 +11,7 @@
  * kill -12 PID asks for a checkpoint; with a file /tmp/imago-park-PID of the own user or root, only for threads that wait.
  */
 #include "checkpoint.h"
+#include <linux/elf.h>
 #include <linux/stat.h>
 
 enum request { NONE, PARK, CHECKPOINT, CLAIMED, STOPPING };
@@ -90,4 +91,17 @@ uint32_t stop_others(struct scratch *scratch) {
 void forget_request(void) {
   __imago_request = NONE;
   futex_wake(request_futex(), false);
+}
+
+/* Under an emulator neighbours with code and without are one mapping, shown as the first of them: the program's own headers tell. */
+extern const unsigned char __ehdr_start[] OF_THE_RUNTIME;
+
+uint32_t own_protection(uint64_t start, uint64_t end) {
+  const Elf64_Ehdr *elf = (const Elf64_Ehdr *)__ehdr_start;
+  const Elf64_Phdr *headers = (const Elf64_Phdr *)(__ehdr_start + elf->e_phoff);
+  for (int i = 0; i < elf->e_phnum; i++) {
+    const uint64_t from = headers[i].p_vaddr / PAGE * PAGE, to = round_up(headers[i].p_vaddr + headers[i].p_filesz, PAGE);
+    if (headers[i].p_type == PT_LOAD && headers[i].p_flags & PF_X && from < end && to > start) return PROT_EXEC;
+  }
+  return 0;
 }

@@ -162,7 +162,7 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
   TEXT(line, 64);
   put(&line, "writer "), put_decimal(&line, call(getpid));
   reply_line(&scratch->options, line.start);
-  describe_process(writer, self);
+  describe_process(writer);
   settle_mappings(writer);
   find_what_is_outside(writer, self);
   refuse_losses(writer);

@@ -53,7 +53,7 @@ static inline void *record_at(const struct list *list, uint32_t index) {
 }
 /* describe.c: threads, signals, limits, credentials, and what the kernel keeps of the process */
 void describe_what_changes(struct writer *writer);
-void describe_process(struct writer *writer, int self);
+void describe_process(struct writer *writer);
 /* mappings.c */
 bool find_holes(struct scratch *scratch);
 void describe_mappings(struct writer *writer);

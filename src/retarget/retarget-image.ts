@@ -58,8 +58,13 @@ export async function retargetImage(
 
 /** `/x/is_x86-64` was started, so `/x/is.imago.json` describes it. */
 function descriptionBeside(image: ProcessImage, file: string): string {
-  const executable = image.processes[0]?.executable
+  const process = image.processes[0]
   const suffix = `_${image.isa}`
+  // Under an emulator a restored program cannot be given its executable's name back; its code is mapped from it all the same.
+  const executable =
+    [process?.executable, ...(process?.mappings.map(({ file }) => file?.path) ?? [])].find(file =>
+      file?.endsWith(suffix),
+    ) ?? process?.executable
   const candidate = executable?.endsWith(suffix)
     ? `${executable.slice(0, -suffix.length)}.imago.json`
     : executable && `${executable}.imago.json`

@@ -39,7 +39,7 @@ import {
 } from './main-stack.js'
 import { buildNativeStack, nativeStackSize, type ShadowFrame } from './native-stack.js'
 import type { ProgramBinary } from './program-binary.js'
-import { programMemory, replaceProgramMappings } from './program-memory.js'
+import { programMemory, programRange, replaceProgramMappings } from './program-memory.js'
 import {
   type Patch,
   recordAddress,
@@ -191,12 +191,10 @@ function rebuildMemory(
   for (const mapping of process.mappings)
     if (isKernels(mapping)) memory = memory.without(mapping.start, mapping.end)
   const upper = moveUpperPart(process.memory, stack, process.layout)
-  for (const binary of [source, target])
-    for (const segment of binary.loads)
-      memory = memory.without(
-        alignDownBig(segment.virtualAddress, PAGE_SIZE_BIG),
-        alignUpBig(segment.virtualAddress + BigInt(segment.memorySize), PAGE_SIZE_BIG),
-      )
+  for (const binary of [source, target]) {
+    const { start, end } = programRange(binary)
+    memory = memory.without(start, end)
+  }
   memory = memory.without(stack.old.start, stack.old.end)
   memory = memory.overlay([...programMemory(process, source, target), ...upper])
 
