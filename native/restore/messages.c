@@ -35,8 +35,13 @@ void report(const char *word, long number) {
   call(write, settings.report, text.start, text.at - text.start);
 }
 
+static uint64_t next = ARENA_START;
+
+uint64_t arena_end(void) {
+  return next;
+}
+
 void *arena(size_t size) {
-  static uint64_t next = ARENA_START;
   const uint64_t length = round_up(size + 1, PAGE);
   if (length < size || next + length > RESTORER_END) die(EXIT_UNREADABLE, "the image describes more than fits", image.path, 0);
   const long at = call(mmap, next, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0);

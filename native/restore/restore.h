@@ -67,6 +67,7 @@ __attribute__((noreturn)) void die_at(int code, const char *what, uint64_t addre
 void remark(const char *what, const char *subject);
 void report(const char *word, long number);
 void *arena(size_t size);
+uint64_t arena_end(void); /* of what was given out so far */
 const char *text_of(uint32_t type, struct note_string string);
 /* image.c */
 void load_image(const char *path);

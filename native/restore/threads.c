@@ -90,7 +90,6 @@ void restore_threads(void) {
   block->image_device = image.device;
   block->image_inode = image.inode;
   block->restorer_start = RESTORER_START;
-  block->restorer_size = RESTORER_END - RESTORER_START;
   block->threads_to_come = count;
   for (uint32_t i = 0; i < count; i++) read_record(NOTE_TYPE_THREAD, i, &seeds[i].note, sizeof seeds[i].note);
   seeds[0].tid = call(gettid);
@@ -99,6 +98,7 @@ void restore_threads(void) {
   restore_pending(0, 0);
   give_back(&seeds[0]);
   finish_files();
+  block->restorer_size = arena_end() - RESTORER_START; /* no more: an emulator keeps a record of every page */
   enter(seeds[0].note.frame, true);
   __builtin_unreachable();
 }

@@ -1,0 +1,138 @@
+/**
+ * Programs of imago cc freeze themselves (the checkpointer of libckpt.so, linked in), change their ISA as cores, and go on: natively on
+ * this machine's ISA, under qemu-aarch64 on the other. Whatever the moments, they print what they print at home.
+ */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import fs from 'node:fs'
+import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { engine } from '../../../src/engines/preload/engine.js'
+import { nativePart } from '../../../src/engines/preload/native-parts.js'
+import { findPart } from '../../../src/lib/parts.js'
+import type { IsaName } from '../../../src/model/process.js'
+import { retargetImage } from '../../../src/retarget/retarget-image.js'
+import { rounds } from '../../helpers/rounds.js'
+import { temporaryFolder } from '../../helpers/temporary-folder.js'
+import { build, missingCompiler } from './build.js'
+import { type Workload, workloads } from './workloads.js'
+
+function missing(): string | undefined {
+  if (process.arch !== 'x64') return 'this test goes from x86-64 to aarch64 under an emulator'
+  for (const part of ['qemu-user', 'arm64-headers'])
+    if (findPart(part) === undefined) return `part ${part} is not in the cache: npm run setup -- ${part}`
+  try {
+    nativePart('myrestart-aarch64')
+  } catch (error) {
+    return (error as Error).message
+  }
+  return missingCompiler()
+}
+const reason = missing()
+
+const other: Readonly<Record<IsaName, IsaName>> = { 'x86-64': 'aarch64', aarch64: 'x86-64' }
+
+interface Running {
+  readonly pid: number
+  /** Its exit code. */
+  readonly ended: Promise<number>
+}
+
+function start(folder: string, workload: Workload, isa: IsaName): Running {
+  const words = workload.travelling.map(word => (word === '{folder}' ? folder : word))
+  const program = path.join(folder, `${workload.name}_${isa}`)
+  const emulator = path.join(findPart('qemu-user')!, 'usr/bin/qemu-aarch64-static')
+  const out = fs.openSync(path.join(folder, 'out'), 'w')
+  const [command, before] = isa === 'aarch64' ? [emulator, [program]] : [program, []]
+  const child = spawn(command, [...before, ...words], { cwd: folder, stdio: ['ignore', out, out] })
+  fs.closeSync(out)
+  return { pid: child.pid!, ended: endOf(child) }
+}
+
+function endOf(child: ChildProcess): Promise<number> {
+  return new Promise(resolve => child.on('exit', code => resolve(code ?? -1)))
+}
+
+/** Runs it on `from`, moves it after each of the `moments` (ms); returns what it printed and how often it moved. */
+async function travel(
+  workload: Workload,
+  from: IsaName,
+  moments: readonly number[],
+): Promise<{ output: string; moves: number }> {
+  const folder = temporaryFolder()
+  build(workload, folder)
+  let isa = from
+  let running = start(folder, workload, isa)
+  onTestFinished(() => {
+    try {
+      process.kill(running.pid, 'SIGKILL')
+    } catch {} // it has ended, as it should
+  })
+  let moves = 0
+  let ended = false
+  for (const moment of moments) {
+    void running.ended.then(() => {
+      ended = true
+    })
+    await sleep(moment)
+    const image = path.join(temporaryFolder(), 'image')
+    try {
+      await engine.checkpoint(running.pid, { output: image, stop: true })
+    } catch (error) {
+      // It may have come to its end before it came to a migration point.
+      await Promise.race([running.ended, sleep(10_000)])
+      if (ended) break
+      throw error
+    }
+    await running.ended
+    const moved = `${image}.moved`
+    isa = other[isa]
+    await retargetImage({ source: image, target: moved, to: isa })
+    fs.rmSync(image)
+    const restored = await engine.restore(moved, { detach: true })
+    running = { pid: restored.pid, ended: restored.wait() }
+    ended = false
+    moves++
+  }
+  expect(await running.ended).toBe(0)
+  return { output: fs.readFileSync(path.join(folder, 'out'), 'utf8'), moves }
+}
+
+function athome(workload: Workload): string {
+  const folder = temporaryFolder()
+  build(workload, folder)
+  const words = workload.travelling.map(word => (word === '{folder}' ? folder : word))
+  const program = path.join(folder, `${workload.name}_x86-64`)
+  return spawnSync(program, words, { encoding: 'utf8', maxBuffer: 1 << 28 }).stdout
+}
+
+describe('cores of programs that change their ISA', () => {
+  for (const workload of workloads)
+    test(`${workload.name} goes on there, comes back and prints the same`, async ({ skip }) => {
+      skip(reason !== undefined, reason)
+      const expected = athome(workload)
+      expect(expected.trimEnd().split('\n').at(-1)).toBe(workload.verdict)
+      const moment = () => 10 + Math.random() * 100
+      let moves = 0
+      for (let round = 0; round < rounds(20, 1); round++)
+        for (const from of ['x86-64', 'aarch64'] as const) {
+          const travelled = await travel(workload, from, [moment(), moment() * 3])
+          expect(travelled.output).toBe(expected)
+          moves += travelled.moves
+        }
+      expect(moves).toBeGreaterThan(0)
+    })
+
+  for (const name of ['is', 'threads', 'files'])
+    test(`${name} goes there and back ten times`, async ({ skip }) => {
+      skip(reason !== undefined, reason)
+      const workload = workloads.find(each => each.name === name)!
+      const expected = athome(workload)
+      for (let round = 0; round < rounds(20, 1); round++) {
+        const moments = Array.from({ length: 10 }, (_, i) => (i % 2 === 0 ? 5 : 20) + Math.random() * 10)
+        const { output, moves } = await travel(workload, 'x86-64', moments)
+        expect(output).toBe(expected)
+        expect(moves).toBeGreaterThan(1)
+      }
+    })
+})
