@@ -93,6 +93,7 @@ extern int checkpoint_signal __attribute__((visibility("hidden")));
 bool may_begin(siginfo_t *info);              /* by this signal; it may become the one that asked first. False: not now */
 uint32_t stop_others(struct scratch *scratch); /* makes threads take the stop signal that have not yet; returns how many */
 void forget_request(void);                    /* nobody wants anything any more */
+uint64_t usual_clear_tid(void);               /* what every thread has for set_tid_address, where the kernel does not tell; 0: unknown */
 uint32_t own_protection(uint64_t start, uint64_t end); /* what a mapping of a file has besides, as the program itself knows */
 /* threads.c */
 bool send_stop(const struct scratch *scratch, uint32_t tid);

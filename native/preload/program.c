@@ -93,6 +93,11 @@ void forget_request(void) {
   futex_wake(request_futex(), false);
 }
 
+/* musl opens its list of threads so when one has gone; an emulator forgets it after a restore, and the next exit would wait for ever. */
+uint64_t usual_clear_tid(void) {
+  return (uint64_t)&__thread_list_lock;
+}
+
 /* Under an emulator neighbours with code and without are one mapping, shown as the first of them: the program's own headers tell. */
 extern const unsigned char __ehdr_start[] OF_THE_RUNTIME;
 

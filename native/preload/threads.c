@@ -24,6 +24,7 @@ void note_own_thread(struct scratch *scratch, struct thread_slot *slot, void *in
   note->tls = arch_tls();
   note->tls2 = arch_tls2();
   call(prctl, PR_GET_TID_ADDRESS, &note->clear_tid, 0, 0, 0);
+  if (note->clear_tid == 0) note->clear_tid = usual_clear_tid();
   call(prctl, PR_GET_NAME, note->name, 0, 0, 0);
   call(get_robust_list, 0, &note->robust_head, &note->robust_length);
   if (&__rseq_size != 0 && __rseq_size != 0) {
