@@ -38,6 +38,16 @@ function installKick(): void {
   kickInstalled = true
 }
 
+/**
+ * How a guest's thread is made. A view of guest memory counts as memory of the JavaScript heap: when it is more than half
+ * of what that heap may have, making it costs a full garbage collection, so the heap is allowed more than any guest has.
+ * Descriptors are closed by this code, partly behind Node's back; Node must not close their numbers once more.
+ */
+export const WORKER_OPTIONS = {
+  resourceLimits: { maxOldGenerationSizeMb: 16384 },
+  trackUnmanagedFds: false,
+} as const
+
 export interface MicroVmOptions {
   readonly engine: EngineName
   readonly start: Start
@@ -89,6 +99,7 @@ export class MicroVm {
     const worker = new Worker(new URL('./worker.js', import.meta.url), {
       workerData: setup,
       transferList: [alarms.port1],
+      ...WORKER_OPTIONS,
     })
     try {
       const ready = (await nextReply(worker)) as Reply & { kind: 'ready' }

@@ -21,7 +21,7 @@ const SORTED = '150000'
 
 /** Each step leaves its output and exit code below /out. */
 const script = `
-step() { name=$1; shift; echo "$name"; timeout -s KILL 60 "$@" > /out/$name.stdout 2> /out/$name.stderr < /dev/null; echo $? > /out/$name.code; }
+step() { name=$1; shift; echo "$name"; timeout -s KILL 240 "$@" > /out/$name.stdout 2> /out/$name.stderr < /dev/null; echo $? > /out/$name.code; }
 vm=/imago/imago
 cd /guests
 cat /sys/module/kvm_amd/parameters/npt
@@ -89,7 +89,7 @@ beforeAll(async () => {
   console = await runInSvmMachine({
     script,
     folder,
-    timeout: 200_000,
+    silence: 300_000,
     files: {
       'stop-and-save.mjs': stopAndSave,
       here,
@@ -97,7 +97,7 @@ beforeAll(async () => {
     },
   })
   out = path.join(folder, 'out')
-}, 480_000)
+}, 1_200_000)
 
 afterAll(() => {
   if (folder !== undefined) fs.rmSync(folder, { recursive: true, force: true })

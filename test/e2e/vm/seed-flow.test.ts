@@ -1,75 +1,79 @@
+import { spawn, spawnSync } from 'node:child_process'
+import crypto from 'node:crypto'
 import fs from 'node:fs'
+import net from 'node:net'
 import path from 'node:path'
 import { expect, test } from 'vitest'
+import { packageRoot } from '../../../src/lib/parts.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { guest, missingForGuests } from './guests.js'
+import { expectTerminal, received, restored, saved, sent } from './seed-readme.js'
 
-/** The README of the ScratchVM, with addresses, sizes and descriptors as patterns. */
-const block = [
-  '===== VM Image Info: ======',
-  'Registers:',
-  'RAX: 190',
-  ...['RBX', 'RCX', 'RDX', 'RSI', 'RDI', 'RSP', 'RBP', 'RIP', 'RFLAGS'].map(name => `${name}: H`),
-  'SRegisters:',
-  ...['CR0', 'CR3', 'CR4'].map(name => `${name}: H`),
-  'MSRs:',
-  'Number of MSRs: 3',
-  'EFER: c0000080',
-  'STAR: c0000081',
-  'LSTAR: c0000082',
-  'Memory Size: D',
-  'Guest Memory Physical Base: 0',
-  'Number of Open Files: 1',
-  'Open File 0 (./ay_caramba.txt): Guest FD: D, Host FD: D, Starting address: D, Offset: 16',
-  'Upcoming instructions at RIP=0xH:',
-  'BYTES',
-  'BYTES',
-  '==========================',
-]
-const pattern = (line: string) =>
-  new RegExp(
-    `^${line
-      .replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
-      .replace('BYTES', '([0-9a-f]{2} ?){16}')
-      .replace(/(?<=: |RIP=0x)H/, '[0-9a-f]+')
-      .replace(/(?<=: )D/g, '\\d+')}$`,
-  )
-
-function expectLines(text: string, lines: readonly string[]): void {
-  const found = text.split('\n')
-  for (const [i, line] of lines.entries()) expect(found[i]).toMatch(pattern(line))
+/** What a terminal would show: both streams as they come. */
+function terminal(words: readonly string[], cwd: string): { code: number | null; text: string } {
+  const command = [path.join(packageRoot, 'imago'), ...words].map(word => `'${word}'`).join(' ')
+  const { status, stdout } = spawnSync('sh', ['-c', `${command} 2>&1`], { cwd, encoding: 'latin1' })
+  return { code: status, text: stdout }
 }
 
-test('the flow of the ScratchVM: open, write, save, and after a restore write and close', ({ skip }) => {
+test('by file, the terminal shows the README of the ScratchVM line by line', ({ skip }) => {
   const missing = missingForGuests()
   skip(missing !== undefined, missing)
   const folder = temporaryFolder()
-  const image = path.join(folder, 'caramba.vm')
   const file = path.join(folder, 'ay_caramba.txt')
 
-  const saved = imago(['vm', 'run', '--trace', '-o', image, guest('caramba')], { cwd: folder })
-  expect(saved.code).toBe(0)
-  expectLines(saved.stderr, [
-    'VM_APP - OPEN ./ay_caramba.txt 32834 511 - return 3',
-    'VM_APP - WRITE 3 402011 16 - return 16',
-    'VM_APP - SAVE requested',
-    ...block,
-  ])
+  const first = terminal(['vm', 'run', '--trace', '-o', 'caramba.vm', guest('caramba')], folder)
+  expect(first.code).toBe(0)
+  expectTerminal(first.text, [...saved, 'saved to caramba.vm'])
   expect(fs.readFileSync(file, 'utf8')).toBe('Hello World !!!\n')
 
-  const restored = imago(['vm', 'restore', '--trace', image], { cwd: folder })
-  expect(restored.code).toBe(0)
-  expect(restored.stdout).toBe('File written successfully.\n\0')
-  expectLines(restored.stderr, [
-    ...block,
-    'VM_APP - WRITE 3 402022 12 - return 12',
-    'VM_APP - WRITE 1 40202f 28 - return 28',
-    'VM_APP - CLOSE 3 - return 0',
-    'VM_APP - EXIT 0',
-  ])
+  const second = terminal(['vm', 'restore', '--trace', 'caramba.vm'], folder)
+  expect(second.code).toBe(0)
+  expectTerminal(second.text, restored)
   expect(fs.readFileSync(file, 'utf8')).toBe('Hello World !!!\nBye Bye !!!\n')
 })
+
+test('by network, both terminals show the README of the ScratchVM line by line, retries included', async ({
+  skip,
+}) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const folder = temporaryFolder()
+  const key = path.join(folder, 'key')
+  fs.writeFileSync(key, crypto.randomBytes(32).toString('hex'), { mode: 0o600 })
+  const port = await freePort()
+  const start = (...words: string[]) => {
+    const command = [path.join(packageRoot, 'imago'), 'vm', ...words].map(word => `'${word}'`).join(' ')
+    const child = spawn('sh', ['-c', `exec ${command} 2>&1`], { cwd: folder })
+    let text = ''
+    child.stdout.on('data', (bytes: Buffer) => (text += bytes.toString('latin1')))
+    return { text: () => text, ended: new Promise(resolve => child.on('close', resolve)) }
+  }
+  const retry = 'connect failed, retry in 1 second...'
+  const client = start('send', '--trace', '--key', key, '--run', guest('caramba'), `127.0.0.1:${port}`)
+  while (!client.text().includes(retry)) await new Promise(resolve => setTimeout(resolve, 20))
+  expect(fs.readFileSync(path.join(folder, 'ay_caramba.txt'), 'utf8')).toBe('Hello World !!!\n')
+  const server = start('serve', '--trace', '--key', key, '--port', String(port))
+  expect(await client.ended, client.text()).toBe(0)
+  expect(await server.ended, server.text()).toBe(0)
+
+  const retries = client
+    .text()
+    .split('\n')
+    .filter(line => line === retry)
+  expectTerminal(client.text(), [...saved, ...retries, ...sent])
+  expectTerminal(server.text(), received)
+  expect(fs.readFileSync(path.join(folder, 'ay_caramba.txt'), 'utf8')).toBe('Hello World !!!\nBye Bye !!!\n')
+})
+
+async function freePort(): Promise<number> {
+  const server = net.createServer()
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as net.AddressInfo
+  await new Promise(resolve => server.close(resolve))
+  return port
+}
 
 test('a restore that would write into a changed file refuses and says what changed', ({ skip }) => {
   const missing = missingForGuests()
