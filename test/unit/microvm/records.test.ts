@@ -171,7 +171,7 @@ test('a damaged image is refused with a reason, whichever byte it is', () => {
     }
     expect(problem).toBeInstanceOf(ImagoError)
   }
-})
+}, 600_000)
 
 test('a header with a right checksum and any content is read or refused, and never crashes', () => {
   fc.assert(
@@ -191,7 +191,7 @@ test('a header with a right checksum and any content is read or refused, and nev
     ),
     { numRuns: rounds(10_000, 500) },
   )
-})
+}, 600_000)
 
 function resign(header: Uint8Array): Uint8Array {
   header.fill(0, 40, 72)
@@ -250,7 +250,7 @@ test('any ScratchVM image is refused with a reason, or comes out as it went in',
     ),
     { numRuns: rounds(2000, 100) },
   )
-})
+}, 600_000)
 
 test('x87 and SSE state survives the way to struct kvm_fpu and back', () => {
   fc.assert(
