@@ -4,25 +4,11 @@
  */
 import { byval, parseArgument } from './arguments.js'
 import { closing, functionsOf, type IrFunction, type Module, parametersOf, renamePredecessors } from './ir.js'
+import { relaxStorage } from './thread-locals.js'
 
 /** What would be false of a function that may leave for another machine, or ties the code to one ISA. */
 const ATTRIBUTES_TO_DROP =
   /"(?:target-cpu|target-features|tune-cpu|min-legal-vector-width|frame-pointer|stack-protector-buffer-size|probe-stack)"="[^"]*"|\bmemory\([^)]*\)|\b(?:nosync|nofree|willreturn|norecurse|speculatable|mustprogress|uwtable(?:\(\w+\))?)(?=\s)/g
-
-const STRICT_STORAGE = /^@\S+ = .*\bthread_local\b.*, align (?:16|32|64|128|\d{3,})\b/m
-
-/**
- * Thread-local storage is aligned to 8 at most: the thread record has one address on both ISAs, from which each counts in
- * another direction. Accesses then must not take more for granted.
- */
-function relaxStorage(text: string): string {
-  if (!STRICT_STORAGE.test(text)) return text
-  return text
-    .replace(/^(@\S+ = .*\bthread_local\b.*, align )\d+/gm, '$18')
-    .replace(/^( .*)$/gm, line =>
-      / = alloca /.test(line) ? line : line.replace(/\balign (?:16|32|64|128|\d{3,})\b/g, 'align 8'),
-    )
-}
 
 /** Text that is the same for every front end and both back ends. Works on the module's text, before it is parsed. */
 export function neutralize(text: string): string {

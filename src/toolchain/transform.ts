@@ -7,6 +7,7 @@ import { neutralize, prepare } from './prepare.js'
 import { USER_MAIN } from './program.js'
 import { renameLibraryCalls } from './renames.js'
 import { addShadowFrames, type ShadowFrames } from './shadow-frames.js'
+import { nameThreadLocals } from './thread-locals.js'
 import { type Tools, targets } from './tools.js'
 import { refuseUnsupported } from './unsupported.js'
 import { lowerVariadics } from './variadics.js'
@@ -18,8 +19,6 @@ export interface Transformed extends ShadowFrames {
   /** Whether main reaches a migration point at all. */
   readonly canMigrate: boolean
 }
-
-/** The program's main; the runtime's is the one that libc starts. */
 
 const NAMED = 'function(loop-simplify,lcssa,instnamer)'
 /** What the back end would do to loops, done before there are slots: there it would carry values across sites. */
@@ -43,6 +42,7 @@ export async function transform(tools: Tools, linked: string, policy: PollPolicy
   const polls = insertPolls(polled, new CallGraph(polled), policy)
   const migratable = new CallGraph(polled).reaching([PARK])
   refuseUnsupported(polled, migratable, new Locations(polled))
+  nameThreadLocals(polled, migratable)
   const module = await opt(LOOPS, printModule(polled))
   prepare(module, migratable, siteTest(new CallGraph(module), migratable))
   const slots = await opt(SLOTS, printModule(module))

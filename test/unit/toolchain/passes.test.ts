@@ -6,6 +6,7 @@ import { everyCycle, insertPolls, parsePolicy } from '../../../src/toolchain/pol
 import { dropStructReturn, neutralize, prepare } from '../../../src/toolchain/prepare.js'
 import { renameLibraryCalls } from '../../../src/toolchain/renames.js'
 import { addShadowFrames } from '../../../src/toolchain/shadow-frames.js'
+import { nameThreadLocals } from '../../../src/toolchain/thread-locals.js'
 import { refuseUnsupported } from '../../../src/toolchain/unsupported.js'
 import { lowerVariadics } from '../../../src/toolchain/variadics.js'
 
@@ -302,4 +303,26 @@ entry:
 }`),
     ).toThrow('variable length')
   })
+})
+
+it('a thread-local variable is named at each use, so that no address of it is kept across a site', () => {
+  const program = module(`
+@steps = internal thread_local global i64 0, align 8
+define void @work() {
+b:
+  %s = call align 8 ptr @llvm.threadlocal.address.p0(ptr align 8 @steps)
+  call void @${PARK}()
+  %v = load i64, ptr %s, align 8
+  store i64 %v, ptr %s, align 8
+  %s.1 = add i64 %v, 1
+  ret void
+}
+`)
+  nameThreadLocals(program, new Set(['work']))
+  const [work] = functionsOf(program)
+  expect(work!.blocks[0]!.instructions.slice(2, 5)).toEqual([
+    '  %v = load i64, ptr @steps, align 8',
+    '  store i64 %v, ptr @steps, align 8',
+    '  %s.1 = add i64 %v, 1',
+  ])
 })
