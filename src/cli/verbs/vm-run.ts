@@ -38,6 +38,8 @@ export const command: Command = {
     const named = options.program as string | undefined
     if ((boot === undefined) !== (named === undefined))
       throw new UsageError('--boot and --program belong together')
+    if (boot !== undefined && options.engine === 'unicorn')
+      throw new UsageError('engine unicorn does not boot: --boot is for KVM')
     const program = named ?? args.program
     if (program === undefined) throw new UsageError('no program', { expected: 'imago vm run PROGRAM' })
     const words = named === undefined || args.program === undefined ? args.rest : [args.program, ...args.rest]
