@@ -317,8 +317,14 @@ function modifiedRuns(process: Process, raw: RawCore | undefined): NoteRecord[] 
     const base = oldMappings.get(start)
     if (base !== undefined && sameMapping(mapping, base))
       return old
-        .filter(run => run.big('start') >= start && run.big('end') <= end)
-        .map(run => makeRecord(kind, { start: run.big('start'), end: run.big('end') }))
+        .map(run => ({ start: run.big('start'), end: run.big('end') }))
+        .filter(run => run.start < end && run.end > start) // one run may lie in several mappings of a file
+        .map(run =>
+          makeRecord(kind, {
+            start: run.start > start ? run.start : start,
+            end: run.end < end ? run.end : end,
+          }),
+        )
     return differences(mapping, process.memory).map(run => makeRecord(kind, run))
   })
 }
