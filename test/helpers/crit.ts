@@ -1,8 +1,9 @@
 /** CRIU's own image tool in Python, asked about many files at once: starting it costs more than a file does. */
-import { spawnSync } from 'node:child_process'
+
 import fs from 'node:fs'
 import path from 'node:path'
 import { findPart } from '../../src/lib/parts.js'
+import { spawnSync } from './bounded.js'
 
 /** The host's own Python: a private one would not see python3-protobuf. */
 const PYTHON = '/usr/bin/python3'

@@ -1,10 +1,11 @@
 /** Programs for CRIU to dump, and dumps of them, by the criu of the cache. */
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { onTestFinished } from 'vitest'
 import { type CriuProgram, checkProgram, findPrograms } from '../../src/engines/criu/program.js'
+import { spawnSync } from './bounded.js'
 import { temporaryFolder } from './temporary-folder.js'
 
 const everything = path.join(import.meta.dirname, '../e2e/criu/everything.py')

@@ -1,8 +1,8 @@
-import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { packageRoot } from '../../src/lib/parts.js'
+import { spawnSync } from './bounded.js'
 
 export interface Outcome {
   readonly code: number | null

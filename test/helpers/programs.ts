@@ -1,9 +1,10 @@
 /** Real programs with deterministic output and visible progress, for freezing at random moments. */
-import { execFileSync } from 'node:child_process'
+
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { packageRoot } from '../../src/lib/parts.js'
+import { execFileSync } from './bounded.js'
 
 export interface RealProgram {
   readonly name: string

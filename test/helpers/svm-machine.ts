@@ -2,11 +2,12 @@
  * Boots the machine with an ordinary /dev/kvm (scripts/setup/svm-machine.mjs): an emulated AMD CPU with SVM. It holds
  * this build of imago below /imago, Node with its libraries, and what the job needs.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import fs from 'node:fs'
 import path from 'node:path'
 import { findPart, packageRoot } from '../../src/lib/parts.js'
+import { execFileSync } from './bounded.js'
 
 const QEMU = '/usr/bin/qemu-system-x86_64'
 

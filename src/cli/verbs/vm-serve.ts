@@ -89,13 +89,15 @@ export const command: Command = {
       output.note(`Received ${first.bytes} bytes`)
       await printBlock(first.image, output)
       const code = await runSession(first.guest, session, output)
-      await first.guest.release()
       receiver.forget(first.id)
       return code
     } finally {
       server.close()
       for (const socket of sockets) socket.destroy()
       await receiver.close()
+      // One that arrives after the interrupt is not run: its image stays in the store.
+      if (first === undefined) void arrival.then(({ guest }) => guest.release())
+      else await first.guest.release()
     }
   },
 }

@@ -15,6 +15,8 @@ import { QmpClient } from './qmp.js'
 export const PROGRAM = 'qemu-system-x86_64'
 
 /** Until the monitor answers; it takes QEMU some 50 ms. */
+/** For QEMU to end when it was asked to. */
+const PATIENCE_MS = 5_000
 const START_TIMEOUT_MS = 120_000
 
 export interface EmulatorOptions {
@@ -95,9 +97,10 @@ export class Emulator {
     return signal === null ? this.#process.exitCode! : 128 + os.constants.signals[signal]
   }
 
-  /** Asks QEMU to end by itself, as Ctrl-C does: it puts the terminal in order. */
+  /** Asks QEMU to end by itself, as Ctrl-C does: it puts the terminal in order. If it does not, it is killed. */
   terminate(): void {
     this.#process.kill('SIGTERM')
+    setTimeout(() => this.#process.kill('SIGKILL'), PATIENCE_MS).unref()
   }
 
   /** Ends QEMU at once and removes its folder. May be called twice. */

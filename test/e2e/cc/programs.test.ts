@@ -1,9 +1,9 @@
-import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { findPart, packageRoot } from '../../../src/lib/parts.js'
 import { readProgram } from '../../../src/toolchain/program.js'
+import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 

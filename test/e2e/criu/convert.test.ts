@@ -1,10 +1,11 @@
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { checkProgram, findPrograms } from '../../../src/engines/criu/program.js'
 import { criu } from '../../../src/formats/criu/format.js'
 import { packageRoot } from '../../../src/lib/parts.js'
+import { execFileSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 

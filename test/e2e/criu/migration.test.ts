@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
@@ -8,6 +8,7 @@ import { engine } from '../../../src/engines/criu/engine.js'
 import { checkProgram, findPrograms } from '../../../src/engines/criu/program.js'
 import { readImage } from '../../../src/formats/registry.js'
 import { findPart, packageRoot } from '../../../src/lib/parts.js'
+import { execFileSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 
 /**

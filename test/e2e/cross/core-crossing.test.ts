@@ -2,7 +2,7 @@
  * Programs of imago cc freeze themselves (the checkpointer of libckpt.so, linked in), change their ISA as cores, and go on: natively on
  * this machine's ISA, under qemu-aarch64 on the other. Whatever the moments, they print what they print at home.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -12,6 +12,7 @@ import { nativePart } from '../../../src/engines/preload/native-parts.js'
 import { findPart } from '../../../src/lib/parts.js'
 import type { IsaName } from '../../../src/model/process.js'
 import { retargetImage } from '../../../src/retarget/retarget-image.js'
+import { spawnSync } from '../../helpers/bounded.js'
 import { rounds } from '../../helpers/rounds.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { build, missingCompiler } from './build.js'

@@ -2,7 +2,7 @@
  * Programs travel between this host and an aarch64 machine, frozen and woken by a real criu on both sides, and print what
  * they print at home.
  */
-import { spawnSync } from 'node:child_process'
+
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -11,6 +11,7 @@ import { Arm64Machine } from '../../../src/engines/arm64-machine/machine.js'
 import { requireProgram } from '../../../src/engines/criu/program.js'
 import { capabilitiesOfHost } from '../../../src/engines/live-process.js'
 import { retargetImage } from '../../../src/retarget/retarget-image.js'
+import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { rounds } from '../../helpers/rounds.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'

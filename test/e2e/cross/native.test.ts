@@ -1,7 +1,8 @@
 /** The workloads are right before anything moves: with the host's own compiler they reach the published values. */
-import { spawnSync } from 'node:child_process'
+
 import path from 'node:path'
 import { expect, test } from 'vitest'
+import { spawnSync } from '../../helpers/bounded.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { workloads } from './workloads.js'
 

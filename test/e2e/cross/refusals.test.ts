@@ -1,11 +1,12 @@
 /** Wrong pairs of image and program are refused, each with its reason, and nothing is written. */
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, expect, test } from 'vitest'
 import { engine } from '../../../src/engines/criu/engine.js'
 import { requireProgram } from '../../../src/engines/criu/program.js'
+import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { sharedFolder, temporaryFolder } from '../../helpers/temporary-folder.js'
 import { build, missingCompiler } from './build.js'

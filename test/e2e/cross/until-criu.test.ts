@@ -2,13 +2,14 @@
  * The way of a debugger: a program is stopped right behind a call of imago_migrate(), dumped by criu as it stands there, and
  * its image changes its ISA.
  */
-import { spawnSync } from 'node:child_process'
+
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { requireProgram } from '../../../src/engines/criu/program.js'
 import { packageRoot } from '../../../src/lib/parts.js'
+import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { missingCompiler } from './build.js'

@@ -1,9 +1,10 @@
 /** imago run --until leaves a program where a debugger would: at an address, or behind the first call of a function. */
-import { spawnSync } from 'node:child_process'
+
 import fs from 'node:fs'
 import path from 'node:path'
 import { expect, test } from 'vitest'
 import { packageRoot } from '../../../src/lib/parts.js'
+import { spawnSync } from '../../helpers/bounded.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 
 const source = `

@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import fs from 'node:fs'
 import path from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import { openStream } from '../../../src/formats/qemu/stream.js'
 import { packageRoot } from '../../../src/lib/parts.js'
 import { imago } from '../../helpers/imago.js'
@@ -103,7 +104,7 @@ describe('an interrupted capture', () => {
 })
 
 describe('a captured machine', () => {
-  it('goes on under vm resume, on the terminal, from the line after', context => {
+  it('goes on under vm resume, on the terminal, from the line after, until SIGTERM', async context => {
     needsQemu(context)
     const folder = temporaryFolder()
     const at = (name: string) => path.join(folder, name)
@@ -111,9 +112,19 @@ describe('a captured machine', () => {
       ...['vm', 'capture', '--kernel', timerGuest, '--memory', '32M', '--serial', at('serial')],
       ...['--until', 'serial:n=2 pit', '-o', at('image')],
     )
-    const { stdout } = imago(['vm', 'resume', at('image')], { timeout: 8_000 })
-    const lines = timerLines(readText(at('serial')) + stdout)
+    const child = spawn(path.join(packageRoot, 'imago'), ['vm', 'resume', at('image')])
+    onTestFinished(() => void child.kill('SIGKILL'))
+    const ended = once(child, 'close')
+    let lines = new Map<number, unknown>()
+    let printed = ''
+    for await (const bytes of child.stdout) {
+      printed += bytes
+      lines = timerLines(readText(at('serial')) + printed)
+      if (lines.has(5)) break
+    }
     expect([...lines.keys()].slice(0, 4)).toEqual([1, 2, 3, 4])
+    child.kill('SIGTERM')
+    expect(await ended).toEqual([0, null])
   })
 
   it('executes the same instructions when it was converted there and back, and other ones when a bit differs', context => {

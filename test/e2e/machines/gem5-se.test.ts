@@ -1,5 +1,5 @@
 /** A real process, frozen by gdb's gcore, as a gem5 SE checkpoint: registers, page table and every page are compared. */
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { expect, test } from 'vitest'
@@ -7,6 +7,7 @@ import { CheckpointText } from '../../../src/formats/gem5/checkpoint-text.js'
 import { readGem5 } from '../../../src/formats/gem5/machine.js'
 import { readImage } from '../../../src/formats/registry.js'
 import { isZero } from '../../../src/lib/bytes.js'
+import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 

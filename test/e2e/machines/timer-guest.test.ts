@@ -2,10 +2,11 @@
  * The timer guest (64-bit, PIT by the I/O APIC, APIC timer, HLT, SSE, x87) through every platform and back into QEMU.
  * It prints n, its interrupt counts, and a linear congruential generator: any register or byte lost would change it.
  */
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { gem5Sample, palaciosMemory, palaciosSample, qemuSample } from '../../unit/machines/samples.js'

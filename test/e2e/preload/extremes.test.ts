@@ -1,11 +1,12 @@
 /** Many mappings, growing stacks, two checkpoints at once, what killed writers leave, and how a long one tells its progress. */
-import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { nativePart } from '../../../src/engines/preload/native-parts.js'
 import { verify } from '../../../src/formats/core/verify.js'
 import { packageRoot } from '../../../src/lib/parts.js'
+import { execFileSync, spawnSync } from '../../helpers/bounded.js'
 import { canBeFrozen, imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { compile, read, start, until } from './started.js'

@@ -1,10 +1,11 @@
 /** A program under test: started with libckpt.so inside, frozen, killed and restarted any number of times. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { nativePart } from '../../../src/engines/preload/native-parts.js'
 import { packageRoot } from '../../../src/lib/parts.js'
+import { execFileSync } from '../../helpers/bounded.js'
 
 /** Compiles workloads/keep/NAME.c into `folder`. */
 export function compileKeep(name: string, folder: string, compiler = 'gcc'): string {

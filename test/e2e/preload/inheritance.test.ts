@@ -1,9 +1,10 @@
 /** A program under `imago run` finds what it would find without: descriptors, limits, signals; and its terminal as it set it. */
-import { execFileSync, spawnSync } from 'node:child_process'
+
 import fs from 'node:fs'
 import path from 'node:path'
 import { expect, test } from 'vitest'
 import { packageRoot } from '../../../src/lib/parts.js'
+import { execFileSync, spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { compile } from './started.js'

@@ -1,7 +1,7 @@
-import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { spawnSync } from '../../helpers/bounded.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { compileKeep, Frozen } from './freezer.js'
 

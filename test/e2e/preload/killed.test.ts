@@ -1,5 +1,5 @@
 /** Must show: whatever is killed at whatever moment of a checkpoint, the image under its name is whole. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -7,6 +7,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { nativePart } from '../../../src/engines/preload/native-parts.js'
 import { verify } from '../../../src/formats/core/verify.js'
 import { packageRoot } from '../../../src/lib/parts.js'
+import { spawnSync } from '../../helpers/bounded.js'
 import { rounds } from '../../helpers/rounds.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 

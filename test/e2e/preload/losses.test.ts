@@ -1,8 +1,9 @@
 /** What lies outside of a program, in the kernel, is named before anything is written. */
-import { execFileSync } from 'node:child_process'
+
 import fs from 'node:fs'
 import path from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
+import { execFileSync } from '../../helpers/bounded.js'
 import { canBeFrozen, imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { compile, read, start, until } from './started.js'

@@ -1,10 +1,11 @@
 /** Programs compiled on the spot and started in the background by `imago run`. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished } from 'vitest'
 import { packageRoot } from '../../../src/lib/parts.js'
+import { execFileSync } from '../../helpers/bounded.js'
 
 /** Compiles C source to `folder`/`name`. */
 export function compile(folder: string, name: string, source: string, ...flags: string[]): string {

@@ -2,7 +2,7 @@
  * Mutated images against the restorer: each is refused with a reason, or restores right. No mutation may crash
  * it, make it hang, or let it map what the image does not say.
  */
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -10,6 +10,7 @@ import { expect, test } from 'vitest'
 import { FileSource } from '../../../src/lib/byte-source.js'
 import { PT, readElfHeader, readProgramHeaders } from '../../../src/lib/elf-header.js'
 import { packageRoot } from '../../../src/lib/parts.js'
+import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { buildWorkload } from '../../helpers/programs.js'
 import { rounds } from '../../helpers/rounds.js'

@@ -1,10 +1,11 @@
 /** What other tools make of our images: gdb opens them, readelf finds nothing wrong. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { packageRoot } from '../../../src/lib/parts.js'
+import { spawnSync } from '../../helpers/bounded.js'
 import { canBeFrozen, imago } from '../../helpers/imago.js'
 import { buildWorkload } from '../../helpers/programs.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'

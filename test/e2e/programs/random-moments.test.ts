@@ -2,12 +2,13 @@
  * Real programs are frozen at random moments, killed, woken up from their image, and must end with the output
  * of a run that was never stopped.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { packageRoot } from '../../../src/lib/parts.js'
+import { spawnSync } from '../../helpers/bounded.js'
 import { canBeFrozen, imago } from '../../helpers/imago.js'
 import { type RealProgram, realPrograms } from '../../helpers/programs.js'
 import { rounds } from '../../helpers/rounds.js'

@@ -1,8 +1,9 @@
 /** The guests that the tests run: workloads/vm, built once a run into the cache. */
-import { execFileSync } from 'node:child_process'
+
 import fs from 'node:fs'
 import path from 'node:path'
 import { cacheFolder, packageRoot } from '../../../src/lib/parts.js'
+import { execFileSync } from '../../helpers/bounded.js'
 
 const out = path.join(cacheFolder(), 'vm-guests')
 

@@ -2,12 +2,13 @@
  * The micro-VM on an ordinary KVM, where a `syscall` of the guest arrives at CPL 0 (this host may have nested PVM, where
  * it stays at CPL 3). One boot of a machine with SVM runs everything; the tests look at what came of it.
  */
-import { spawnSync } from 'node:child_process'
+
 import fs from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { packageRoot } from '../../../src/lib/parts.js'
+import { spawnSync } from '../../helpers/bounded.js'
 import { imago, type Outcome } from '../../helpers/imago.js'
 import { missingForSvmMachine, runInSvmMachine } from '../../helpers/svm-machine.js'
 import { sharedFolder } from '../../helpers/temporary-folder.js'

@@ -1,10 +1,11 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import crypto from 'node:crypto'
 import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { packageRoot } from '../../../src/lib/parts.js'
+import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { rounds } from '../../helpers/rounds.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
@@ -18,6 +19,7 @@ interface Running {
 
 function start(words: readonly string[], cwd: string): Running {
   const child = spawn(path.join(packageRoot, 'imago'), words, { cwd, stdio: ['ignore', 'pipe', 'pipe'] })
+  onTestFinished(() => void child.kill('SIGKILL'))
   let text = ''
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (text += chunk))
   const ended = new Promise<number | null>(resolve => child.on('close', code => resolve(code)))
@@ -154,7 +156,7 @@ test('after a cut at any byte the machine runs exactly once', async ({ skip }) =
     }
     proxy.server.close()
   }
-}, 3_600_000)
+})
 
 test('after a kill of either side at any moment the machine has run once, or is a whole image', async ({
   skip,
@@ -189,10 +191,27 @@ test('after a kill of either side at any moment the machine has run once, or is 
     // Run twice, the second line would be there twice.
     expect(text, transcript).toMatch(/^Hello World !!!\n(Bye Bye !!!\n)?$/)
   }
-}, 3_600_000)
+})
 
 const ticks = (from: number, to: number) =>
   Array.from({ length: to - from }, (_, i) => `tick ${from + i}\n`).join('')
+
+test('a server that is told to stop while its guest runs ends, and the image that came stays', async ({
+  skip,
+}) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const cwd = temporaryFolder()
+  const server = await serve(cwd)
+  const words = ['vm', 'send', '-q', '--key', 'key', '--live', '--run', guest('ticks')]
+  expect(imago([...words, `127.0.0.1:${server.port}`, '1000'], { cwd }).code).toBe(0)
+  while (!server.output().includes('tick ')) await new Promise(resolve => setTimeout(resolve, 5))
+  server.child.kill()
+  expect(await server.ended).toBe(130)
+  const store = path.join(cwd, '.imago-store')
+  const images = fs.readdirSync(store).filter(name => name.endsWith('.vm'))
+  expect(imago(['verify', ...images], { cwd: store })).toMatchObject({ code: 0 })
+})
 
 /** True when a guest counted on from somewhere to the end without a gap; other lines may lie between. */
 function lastTicks(output: string, count: number): boolean {
@@ -264,4 +283,4 @@ test('after a kill of either side in a live send there is one guest that ends as
     expect(fs.existsSync(at('c.vm')), transcript()).toBe(false)
     expect(fs.existsSync(at('c.vm.sending')), transcript()).toBe(false)
   }
-}, 3_600_000)
+})

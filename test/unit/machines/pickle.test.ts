@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import fc from 'fast-check'
@@ -9,6 +8,7 @@ import { fromPalacios, makeSkeleton, toPalacios } from '../../../src/formats/gem
 import { readPalacios } from '../../../src/formats/palacios/machine.js'
 import { ImagoError } from '../../../src/lib/errors.js'
 import { readPickle, type StringTree, writePickle } from '../../../src/lib/pickle.js'
+import { spawnSync } from '../../helpers/bounded.js'
 import { rounds } from '../../helpers/rounds.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { mutate } from './mutate.js'

@@ -2,11 +2,12 @@
  * restore.py runs as it stands against a stand-in for gem5's Python modules that records what is configured: gem5 itself
  * is not at hand. What the stand-in cannot show is whether gem5's objects still have these names.
  */
-import { spawnSync } from 'node:child_process'
+
 import fs from 'node:fs'
 import path from 'node:path'
 import { expect, test } from 'vitest'
 import { restoreProcessScript, restoreScript } from '../../../src/formats/gem5/restore-script.js'
+import { spawnSync } from '../../helpers/bounded.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 
 const standIn: Readonly<Record<string, string>> = {
