@@ -69,6 +69,7 @@ function children(pid: number): number[] {
 /** @throws UsageError when there is no such process, HostError when it cannot be asked. */
 export function target(pid: number): Target {
   if (!fs.existsSync(`/proc/${pid}`)) throw new UsageError(`no process has the id ${pid}`)
+  if (/^State:\s*[ZX]/m.test(read(`/proc/${pid}/status`))) throw new UsageError(`process ${pid} has ended`)
   let found = pid
   // `imago run` and myrestart stand for the program that they started, where they could not become it.
   for (let depth = 0; depth < 4 && !carriesCheckpointer(found); depth++) {

@@ -52,6 +52,26 @@ export class NoteRecord {
     const end = bytes.indexOf(0)
     return Buffer.from(end < 0 ? bytes : bytes.subarray(0, end)).toString('utf8')
   }
+
+  /** Which of `constants`' values the field has; undefined for one of a newer writer. */
+  constant<T extends Constants>(name: string, table: T): keyof T | undefined {
+    return Object.keys(table).find(each => table[each]![0] === this.number(name))
+  }
+
+  /** The flags of `constants` whose bits are set in the field. */
+  flags<T extends Constants>(name: string, table: T): ReadonlySet<keyof T> {
+    const bits = this.number(name)
+    return new Set(Object.keys(table).filter(each => (bits & table[each]![0]) !== 0))
+  }
+}
+
+/** One of the tables in `constants` of note-layout.ts: value or bit, and what it means, by name. */
+type Constants = Readonly<Record<string, readonly [number, string]>>
+
+export function bitsOf<T extends Constants>(table: T, names: Iterable<keyof T>): number {
+  let bits = 0
+  for (const name of names) bits |= table[name]![0]
+  return bits
 }
 
 /** Kind of the record with this name in the table. */

@@ -10,16 +10,15 @@ import { dataRanges } from '../../lib/sparse.js'
 import { type Extent, Memory, ZERO } from '../../model/memory.js'
 import type {
   AddressSpaceLayout,
-  FileDescription,
   Mapping,
-  MappingKind,
   PendingSignal,
   Process,
   ProcessImage,
   RegisterSet,
   Thread,
 } from '../../model/process.js'
-import { constants } from './note-layout.js'
+import { fileDescription } from './description-records.js'
+import { mappingOfRecord } from './mapping-records.js'
 import type { NoteRecord } from './private-notes.js'
 import { type RawCore, readRawCore, type ThreadNotes } from './raw.js'
 import {
@@ -219,50 +218,6 @@ function wordAt(note: Note, offset: number): bigint {
   return new DataView(note.descriptor.buffer, note.descriptor.byteOffset).getBigUint64(offset, true)
 }
 
-const mappingKindOf: Readonly<Record<keyof typeof constants.mappingKinds, MappingKind>> = {
-  anonymous: 'anonymous',
-  file: 'file',
-  heap: 'heap',
-  stack: 'stack',
-  vdso: 'vdso',
-  vvar: 'vvar',
-  vsyscall: 'vsyscall',
-  memfd: 'memfd',
-  sharedAnonymous: 'anonymous',
-}
-
-function mappingOfRecord(record: NoteRecord): Mapping {
-  const protection = record.number('protection')
-  const flags = record.number('flags')
-  const has = (flag: keyof typeof constants.mappingFlags) => (flags & constants.mappingFlags[flag][0]) !== 0
-  const kind = nameOf(constants.mappingKinds, record.number('kind'))
-  const advice = Object.entries(constants.adviceFlags)
-    .filter(([, [bit]]) => (record.number('advice') & bit) !== 0)
-    .map(([name]) => name.toLowerCase())
-  const path = record.text('path')
-  return {
-    start: record.big('start'),
-    end: record.big('end'),
-    read: (protection & 1) !== 0,
-    write: (protection & 2) !== 0,
-    execute: (protection & 4) !== 0,
-    shared: has('shared'),
-    kind: kind === undefined ? 'device' : mappingKindOf[kind],
-    ...(kind === 'file' || kind === 'memfd'
-      ? { file: { path, offset: record.big('pageOffset'), deleted: has('deleted') } }
-      : {}),
-    growsDown: has('growsDown'),
-    advice: has('locked') ? [...advice, 'locked'] : advice,
-  }
-}
-
-function nameOf<T extends Record<string, readonly [number, string]>>(
-  table: T,
-  value: number,
-): keyof T | undefined {
-  return Object.keys(table).find(name => table[name]![0] === value)
-}
-
 /** Of a core without records: its PT_LOAD segments, named by NT_FILE, and the code that gcore leaves out. */
 function mappingsOfSegments(raw: RawCore): Mapping[] {
   const files = standardNote(raw, NT.FILE, readMappedFiles) ?? []
@@ -347,44 +302,4 @@ function layoutOf(raw: RawCore, own: NoteRecord | undefined): AddressSpaceLayout
     bigint
   >
   return { ...marks, auxv: standardNote(raw, NT.AUXV, readAuxv) ?? [] }
-}
-
-const descriptionKindOf: Readonly<Record<keyof typeof constants.descriptionKinds, FileDescription['kind']>> =
-  {
-    regular: 'regular',
-    directory: 'directory',
-    pipe: 'pipe',
-    fifo: 'fifo',
-    terminal: 'terminal',
-    device: 'character-device',
-    eventfd: 'eventfd',
-    timerfd: 'timerfd',
-    signalfd: 'signalfd',
-    epoll: 'epoll',
-    memfd: 'memfd',
-    other: 'other',
-  }
-
-function fileDescription(record: NoteRecord): FileDescription {
-  const kind = nameOf(constants.descriptionKinds, record.number('kind'))
-  const state = record.number('state')
-  const has = (flag: keyof typeof constants.descriptionFlags) =>
-    (state & constants.descriptionFlags[flag][0]) !== 0
-  return {
-    kind: kind === undefined ? 'other' : descriptionKindOf[kind],
-    path: record.text('path'),
-    flags: record.number('flags'),
-    offset: record.big('offset'),
-    size: record.big('size'),
-    mode: record.number('mode'),
-    deleted: has('deleted'),
-    details: {
-      ...(has('contentKept') ? { content: `${record.big('contentSize')} bytes in the image` } : {}),
-      ...(has('inherited') ? { restored: "as the restorer's own" } : {}),
-      ...(kind === 'eventfd' ? { counter: String(record.big('a')) } : {}),
-      ...(kind === 'timerfd'
-        ? { remaining: `${record.big('c')} ns`, interval: `${record.big('d')} ns` }
-        : {}),
-    },
-  }
 }

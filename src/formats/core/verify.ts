@@ -2,11 +2,11 @@
  * What only a core of imago's own can tell: each mapping carries the number and the checksum of its pages that
  * are not all zeros. Reads every stored byte once, in blocks.
  */
-import { crc32 } from 'node:zlib'
 import type { FileSource } from '../../lib/byte-source.js'
-import { hex, isZero } from '../../lib/bytes.js'
+import { hex } from '../../lib/bytes.js'
 import { dataRanges } from '../../lib/sparse.js'
 import { PAGE_SIZE } from '../../model/memory.js'
+import { PageChecksum } from './page-checksum.js'
 import type { NoteRecord } from './private-notes.js'
 import { readRawCore } from './raw.js'
 
@@ -39,15 +39,10 @@ function verifyMapping(source: FileSource, mapping: NoteRecord): string[] {
     : [`${name}: its content has changed since the image was made`]
 }
 
-/** Number and CRC-32 of the pages that are not all zeros, in order. Holes are skipped without being read. */
-export function checksumOfPages(
-  source: FileSource,
-  offset: number,
-  size: number,
-): { pages: number; checksum: number } {
+/** Holes are skipped without being read: their pages are zeros. */
+function checksumOfPages(source: FileSource, offset: number, size: number): PageChecksum {
   const block = Buffer.allocUnsafe(BLOCK)
-  let pages = 0
-  let checksum = 0
+  const sum = new PageChecksum()
   for (const range of dataRanges(source.fd, offset, offset + size)) {
     // Where the file system's blocks are larger than pages, data may begin within a page.
     const start = offset + Math.floor((range.offset - offset) / PAGE_SIZE) * PAGE_SIZE
@@ -55,13 +50,8 @@ export function checksumOfPages(
     for (let at = start; at < end; at += BLOCK) {
       const bytes = block.subarray(0, Math.min(BLOCK, end - at))
       source.readInto(bytes, at)
-      for (let page = 0; page < bytes.length; page += PAGE_SIZE) {
-        const one = bytes.subarray(page, page + PAGE_SIZE)
-        if (isZero(one)) continue
-        pages++
-        checksum = crc32(one, checksum)
-      }
+      sum.add(bytes)
     }
   }
-  return { pages, checksum }
+  return sum
 }

@@ -9,9 +9,10 @@ import { canBeFrozen, imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 
 const program = `
-import json, time
+import json, os, time
 for n in range(60):
-    print(json.dumps(n), flush=True); time.sleep(0.02)
+    print(json.dumps(n), flush=True)
+    while n > 8 and not os.path.exists("go"): time.sleep(0.01)
 `
 
 test('python3 goes on from a core written anew from its model, with what its libraries had changed of their files', async () => {
@@ -29,6 +30,7 @@ test('python3 goes on from a core written anew from its model, with what its lib
   expect(taken.code, taken.stderr).toBe(0)
   const read = await readImage(place('first'))
   await formatNamed('core').write!(read.image as never, place('second'), { options: {} })
+  fs.writeFileSync(place('go'), '')
   const woken = imago(['restore', place('second')])
   expect(woken.code, woken.stderr).toBe(0)
   expect(lines()).toEqual(Array.from({ length: 60 }, (_, n) => String(n)))
