@@ -17,6 +17,7 @@
 #define NANOSECONDS 1000000000ul
 #define ERROR_INTERRUPTED (-4)
 #define ERROR_NO_SUCH_PROCESS (-3)
+#define ERROR_NO_CHILD (-10)
 #define ERROR_INVALID (-22)
 
 /* call(read, fd, buffer, size): the system call of that name; returns -errno on failure. */

@@ -39,7 +39,7 @@ __attribute__((noinline)) static long fork_writer(struct scratch *scratch) {
   uint64_t waiting = 0;
   uint32_t exit_signal = 0;
   scratch->writer = -1;
-  long child = call(clone, CLONE_VM | CLONE_VFORK, 0, 0, 0, 0);
+  long child = call(clone, CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_FS, 0, 0, 0, 0);
   if (child == ERROR_INVALID) child = call(clone, exit_signal = SIGCHLD, 0, 0, 0, 0);
   if (child == 0) {
     scratch->helper = call(getpid);
@@ -113,6 +113,7 @@ static void checkpoint(siginfo_t *info, void *context) {
     note_own_thread(scratch, &scratch->threads[__atomic_fetch_add(&scratch->thread_count, 1, __ATOMIC_ACQ_REL)], info, context);
     note_pending(scratch, 0);
     note_timers(scratch);
+    scratch->has_children = call(waitid, 0 /* P_ALL */, 0, 0, WEXITED | WNOHANG | WNOWAIT | __WALL, 0) != ERROR_NO_CHILD;
     call(prctl, PR_GET_CHILD_SUBREAPER, &scratch->child_subreaper, 0, 0, 0);
     checkpoints_taken++;
     const long writer = fork_writer(scratch);
@@ -174,5 +175,6 @@ static void enter_resumed(uint64_t frame, uint64_t leader) {
 __attribute__((constructor)) static void start(void) {
   read_environment(&defaults);
   note_what_is_inherited();
+  crc32(0, 0, 0); /* makes its tables, which takes as long as a small file takes to copy */
   install();
 }

@@ -58,7 +58,7 @@ struct scratch {
   struct kernel_action stop_action; /* what the program has for STOP_SIGNAL */
   struct options options;
   char message[MESSAGE_SIZE]; /* why not, with GO_REFUSED */
-  uint32_t hole_count, child_subreaper;
+  uint32_t hole_count, child_subreaper, has_children;
   struct hole holes[MAX_HOLES];
   struct note_interval_timer interval_timers[3];
   struct note_posix_timer timers[1024];

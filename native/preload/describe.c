@@ -175,7 +175,7 @@ void describe_what_changes(struct writer *writer) {
   writer->image = add_record(writer, LIST_IMAGE);
   writer->process = add_record(writer, LIST_PROCESS);
   describe_status(writer);
-  find_children(writer);
+  if (writer->scratch->has_children) find_children(writer);
 }
 
 /** What its copy has, too. Whole names of /proc/self, which an emulator knows. */

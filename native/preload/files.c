@@ -46,6 +46,10 @@ static uint32_t kind_of(int fd, const struct note_description *description, cons
   }
 }
 
+static bool is_seekable(uint32_t kind) {
+  return kind == DESCRIPTION_KIND_REGULAR || kind == DESCRIPTION_KIND_DIRECTORY || kind == DESCRIPTION_KIND_MEMFD;
+}
+
 /* "(12, 345)" of fdinfo: seconds and nanoseconds. */
 static uint64_t take_time(const char *at) {
   at += *at == '(';
@@ -87,7 +91,7 @@ static void describe_watch(struct writer *writer, uint32_t description, const ch
 }
 
 /* /proc/PID/fdinfo/N of the program, which stands still: the copy would not show its locks. */
-static void read_fdinfo(struct writer *writer, struct note_description *description, int fd, bool first_descriptor) {
+static void read_fdinfo(struct writer *writer, struct note_description *description, int fd) {
   LINES(lines, 4096);
   TEXT(path, 64);
   put(&path, "fdinfo/"), put_decimal(&path, fd);
@@ -97,9 +101,7 @@ static void read_fdinfo(struct writer *writer, struct note_description *descript
     while (*at != 0 && *at != ':') at++;
     at += *at == ':';
     skip_spaces(&at);
-    if (begins_with(line, "pos:")) description->offset = take_number(&at, 10);
-    else if (!first_descriptor) continue;
-    else if (begins_with(line, "lock:")) describe_lock(writer, description->id, at);
+    if (begins_with(line, "lock:")) describe_lock(writer, description->id, at);
     else if (begins_with(line, "eventfd-count:")) description->a = take_number(&at, 16);
     else if (begins_with(line, "eventfd-semaphore:")) description->b = take_number(&at, 10);
     else if (begins_with(line, "sigmask:")) description->a = take_number(&at, 16);
@@ -145,7 +147,8 @@ static void describe_descriptor(struct writer *writer, int fd) {
     .special_device = device_number(stat.stx_rdev_major, stat.stx_rdev_minor),
   };
   like.kind = kind_of(fd, &like, link);
-  read_fdinfo(writer, &like, fd, false);
+  const long offset = is_seekable(like.kind) ? call(lseek, fd, 0, 1 /* SEEK_CUR */) : 0; /* program and copy share the description */
+  if (!failed(offset)) like.offset = offset;
   like.flags = call(fcntl, fd, 3 /* F_GETFL */, 0); /* in the numbering of the program, not of an emulator's host */
   const uint32_t close_on_exec = call(fcntl, fd, 1 /* F_GETFD */, 0) & 1;
   struct note_description *description = shared_description(writer, fd, &like);
@@ -153,8 +156,7 @@ static void describe_descriptor(struct writer *writer, int fd) {
     description = add_record(writer, LIST_DESCRIPTION);
     like.id = writer->lists[LIST_DESCRIPTION].count;
     *description = like;
-    read_fdinfo(writer, description, fd, true);
-    description->flags = like.flags;
+    read_fdinfo(writer, description, fd);
     size_t used = length;
     if (length > 10 && same_text(link + length - 10, " (deleted)")) {
       used -= 10;

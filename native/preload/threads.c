@@ -45,9 +45,7 @@ void note_own_thread(struct scratch *scratch, struct thread_slot *slot, void *in
   call(sched_getparam, 0, &note->scheduler_priority);
   uint64_t processors[64];
   if (call(sched_getaffinity, 0, sizeof processors, processors) > 0) note->affinity = processors[0];
-  uint64_t waiting = 0;
-  call(rt_sigpending, &waiting, 8);
-  if (waiting != 0) note_pending(scratch, note->tid);
+  note_pending(scratch, note->tid);
 }
 
 static void on_stop_signal(int signal, siginfo_t *info, void *context) {

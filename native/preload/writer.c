@@ -39,14 +39,6 @@ void *allocate(struct writer *writer, size_t size) {
   return memory;
 }
 
-/* For the bar that imago draws. */
-void tell_progress(struct writer *writer) {
-  TEXT(line, 64);
-  writer->told = writer->written;
-  put(&line, "progress "), put_decimal(&line, writer->written), put(&line, " "), put_decimal(&line, writer->expected);
-  reply_line(&writer->scratch->options, line.start);
-}
-
 /* Where something would be lost that nobody has agreed to lose: names every loss, one line each, and ends. */
 static void refuse_losses(struct writer *writer) {
   struct scratch *scratch = writer->scratch;
@@ -61,55 +53,6 @@ static void refuse_losses(struct writer *writer) {
     else put(&line, "\n"), call(write, 2, line.start, line.at - line.start);
   }
   give_up(writer, "refused");
-}
-
-/* The image is opened when there is something to write. Its path, %p and %n filled in, and made absolute; the temporary one beside it. */
-static void choose_paths(struct writer *writer) {
-  const char *template = writer->scratch->options.output;
-  struct text path = {writer->path, writer->path, writer->path + PATH_SIZE - 1};
-  if (template[0] != '/') {
-    const long length = call(readlinkat, AT_FDCWD, "/proc/self/cwd", path.at, PATH_SIZE - 2);
-    if (length > 0) path.at += length;
-    put(&path, "/");
-  }
-  for (const char *at = template; *at != 0; at++) {
-    if (*at != '%') put_bytes(&path, at, 1);
-    else if (*++at == 'p') put_decimal(&path, writer->scratch->pid);
-    else if (*at == 'n') put_decimal(&path, writer->number);
-    else if (*at == '%') put(&path, "%");
-    else put(&path, "%"), at--;
-  }
-  const char *base = writer->path;
-  for (const char *at = writer->path; *at != 0; at++)
-    if (*at == '/') base = at + 1;
-  struct text temporary = {writer->temporary, writer->temporary, writer->temporary + PATH_SIZE - 1};
-  put_bytes(&temporary, writer->path, base - writer->path);
-  put(&temporary, "."), put(&temporary, base), put(&temporary, ".");
-  put_decimal(&temporary, call(getpid)), put(&temporary, ".tmp");
-}
-
-void open_image(struct writer *writer) {
-  if (writer->out >= 0) return;
-  choose_paths(writer);
-  const long fd = call(openat, AT_FDCWD, writer->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (failed(fd)) fail(writer, "create the image", fd);
-  writer->out = fd;
-  hold_lock(writer);
-}
-
-/* Sync, rename, and sync of the folder. The ELF header was the last thing written before. */
-static void put_in_place(struct writer *writer) {
-  long result = call(fsync, writer->out);
-  if (!failed(result)) result = call(renameat, AT_FDCWD, writer->temporary, AT_FDCWD, writer->path);
-  if (failed(result)) fail(writer, "put the image in its place", result);
-  writer->temporary[0] = 0;
-  char folder[PATH_SIZE] = {0};
-  size_t length = 0;
-  for (size_t i = 0; writer->path[i] != 0; i++)
-    if (writer->path[i] == '/') length = i;
-  for (size_t i = 0; i < length; i++) folder[i] = writer->path[i];
-  const long fd = call(openat, AT_FDCWD, length == 0 ? "/" : folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-  if (!failed(fd)) call(fsync, fd);
 }
 
 /* Keeps the program standing until imago has verified the image and ended it, let it go, or gone away itself. */
@@ -145,6 +88,7 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
   call(setsid); /* while it ends, it shall not keep the program's session, and so its pid, taken */
   make_lists(writer);
   writer->bounce = allocate(writer, BOUNCE_SIZE);
+  begin_early_writes(writer);
   writer->end = PAGE; /* the first page is for the ELF header, written last */
   describe_what_changes(writer);
   describe_mappings(writer);
@@ -166,7 +110,7 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
   settle_mappings(writer);
   find_what_is_outside(writer, self);
   refuse_losses(writer);
-  open_image(writer); /* unless something was written already */
+  write_what_was_early(writer);
   remove_stale_files(writer);
   if (!writer->has_locked_memory) describe_advice(writer, self);
   write_mappings(writer, false);

@@ -28,6 +28,8 @@ struct writer {
   uint64_t end;                             /* of what is written so far */
   uint64_t written, told, expected;         /* bytes: written, of those told to who asked, about how many it will be */
   unsigned char *bounce;                    /* BOUNCE_SIZE bytes */
+  unsigned char *early;                     /* what waits to be written; 0: nothing does */
+  uint64_t early_size;                      /* bytes of it */
   char path[PATH_SIZE], temporary[PATH_SIZE];
 };
 #define BOUNCE_SIZE (256 * 1024ul)
@@ -39,10 +41,13 @@ struct writer {
 #define PROGRESS_STEP (32ul << 20)
 
 /* writer.c */
-void open_image(struct writer *writer);
-void tell_progress(struct writer *writer);
 __attribute__((noreturn)) void fail(struct writer *writer, const char *what, long error);
 void *allocate(struct writer *writer, size_t size);
+/* output.c */
+void begin_early_writes(struct writer *writer);   /* from here on nothing is written … */
+void write_what_was_early(struct writer *writer); /* … until here */
+void write_at(struct writer *writer, const void *bytes, size_t size, uint64_t offset);
+void put_in_place(struct writer *writer);
 /* lists.c */
 void make_lists(struct writer *writer);
 void *add_record(struct writer *writer, enum list_name list);
@@ -72,16 +77,3 @@ void hold_lock(struct writer *writer);
 void remove_stale_files(struct writer *writer);
 /* elf.c */
 void write_headers(struct writer *writer);
-
-static inline void write_at(struct writer *writer, const void *bytes, size_t size, uint64_t offset) {
-  const unsigned char *from = bytes;
-  if (writer->out < 0) open_image(writer);
-  while (size > 0) {
-    const long done = call(pwrite64, writer->out, from, size, offset);
-    if (done == ERROR_INTERRUPTED) continue;
-    if (failed(done) || done == 0) fail(writer, "write the image", done);
-    writer->written += done;
-    if (writer->written - writer->told >= PROGRESS_STEP) tell_progress(writer);
-    from += done, offset += done, size -= done;
-  }
-}

@@ -13,6 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { compressFile } from '../../lib/zstd.js'
 import type { CheckpointOptions, CheckpointResult } from '../engine.js'
 import { liveProcess } from '../live-process.js'
+import { warmPageTables } from './page-tables.js'
 import { Request, WRITTEN } from './request.js'
 import { check } from './restore.js'
 import { target } from './target.js'
@@ -27,6 +28,7 @@ export async function checkpoint(pid: number, options: CheckpointOptions): Promi
   }
   process.once('SIGINT', onInterrupt)
   try {
+    warmPageTables(program.pid)
     request.send()
     const answer = await request.answer(() => interrupted, options.onProgress)
     options.onProgress?.(WRITTEN, 'verifying')
