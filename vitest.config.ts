@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config'
 /** Two projects: `unit` reads and writes bytes only (seconds); `e2e` starts real programs and machines (minutes). */
 export default defineConfig({
   test: {
-    reporters: ['default', './test/helpers/skip-reporter.ts', './test/helpers/slow-reporter.ts'],
+    reporters: ['default', './test/helpers/skip-reporter.ts', './test/helpers/progress-reporter.ts'],
     projects: [
       {
         test: {

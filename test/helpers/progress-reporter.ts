@@ -4,8 +4,11 @@ import type { Reporter, TestCase, TestModule } from 'vitest/node'
 const LOOK_EVERY_MS = 60_000
 const LONG_MS = 240_000
 
-/** Says which file of tests has been silent for long, and once which processes there are: a hang has a name. */
-export default class SlowReporter implements Reporter {
+/**
+ * Says at once what failed, not only at the end, and which file of tests has been silent for long, with the processes that there are
+ * then: also of a run that is ended from outside it is known what was wrong.
+ */
+export default class ProgressReporter implements Reporter {
   readonly #modules = new Map<TestModule, { since: number; what: string }>()
   #timer: NodeJS.Timeout | undefined
   #shown = false
@@ -23,6 +26,8 @@ export default class SlowReporter implements Reporter {
   }
 
   onTestCaseResult(test: TestCase): void {
+    for (const { message } of test.result().errors ?? [])
+      console.log(`FAILED ${test.module.moduleId} > ${test.fullName}: ${message}`)
     this.#modules.set(test.module, { since: Date.now(), what: `what follows ‘${test.fullName}’` })
   }
 
