@@ -98,13 +98,15 @@ static void checkpoint(siginfo_t *info, void *context) {
   scratch->session = call(getsid, 0);
   scratch->leader_tid = call(gettid);
   scratch->options = defaults;
-  if (info->si_code == -1 /* SI_QUEUE */ && (uint64_t)info->si_value.sival_ptr == 0x6f67616d69ul) {
+  bool withdrawn = false;
+  if (is_of_imago(info)) {
     scratch->options.requester = info->si_pid;
-    read_request(&scratch->options, scratch->pid);
+    withdrawn = !read_request(&scratch->options, scratch->pid);
   }
   scratch->process_fd = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
   scratch->maps_fd = call(openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
-  if (writer_at_work()) refuse(scratch, "the last one is still being written", 0);
+  if (withdrawn) scratch->go = GO_REFUSED; /* nobody is there to be told */
+  else if (writer_at_work()) refuse(scratch, "the last one is still being written", 0);
   else if (scratch->process_fd < 0 || scratch->maps_fd < 0) refuse(scratch, "/proc is not there", scratch->process_fd);
   else if (place_identity(scratch->process_fd, PLACE_PID_FOR_CHILDREN) != inherited_places[PLACE_PID_FOR_CHILDREN])
     refuse(scratch, "keep a program that has left its pid namespace for its children: the writer would be one of them", 0);
@@ -129,7 +131,7 @@ static void checkpoint(siginfo_t *info, void *context) {
   if (scratch->maps_fd >= 0) call(close, scratch->maps_fd);
   if (scratch->go == GO_REFUSED) {
     checkpoints_taken -= checkpoints_taken > 0;
-    tell_refusal(&scratch->options, scratch->message);
+    if (!withdrawn) tell_refusal(&scratch->options, scratch->message);
   }
   call(munmap, scratch, scratch->size);
 }

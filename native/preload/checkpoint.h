@@ -108,7 +108,9 @@ void note_pending(struct scratch *scratch, uint32_t tid);
 void note_timers(struct scratch *scratch);
 /* options.c */
 void read_environment(struct options *options);
-void read_request(struct options *options, int32_t pid);
+bool is_of_imago(const siginfo_t *info); /* a signal that tells of a request, and so the pid of who asks */
+bool request_is_there(int32_t pid);
+bool read_request(struct options *options, int32_t pid); /* false: it has been withdrawn */
 void reply_line(const struct options *options, const char *line);
 void tell_refusal(const struct options *options, const char *why);
 /* writer.c: runs in the copy; never returns. */

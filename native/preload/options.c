@@ -3,7 +3,8 @@
  *
  *   IMAGO_OUTPUT=myckpt-%p-%n  IMAGO_SIGNAL=12  IMAGO_OPTIONS=force,blocking,files
  *   /tmp/imago-request-PID: a line an option: output PATH, reply PATH, force, blocking, hold, files
- * A request is read only when the signal says so (sigqueue with the value "imago"), and only from a file of the own user or root.
+ * A request is read only when the signal says so (sigqueue with the value "imago"), and only from a file of the own user or root. Who asked
+ * withdraws it by removing the file.
  */
 #include "checkpoint.h"
 #include <linux/stat.h>
@@ -40,12 +41,24 @@ void read_environment(struct options *options) {
   }
 }
 
-void read_request(struct options *options, int32_t pid) {
+bool is_of_imago(const siginfo_t *info) {
+  return info->si_code == -1 /* SI_QUEUE */ && (uint64_t)info->si_value.sival_ptr == 0x6f67616d69ul;
+}
+
+#define REQUEST_PATH(path, pid) \
+  TEXT(path, 64);               \
+  put(&path, "/tmp/imago-request-"), put_decimal(&path, pid)
+
+bool request_is_there(int32_t pid) {
+  REQUEST_PATH(path, pid);
+  return call(faccessat, AT_FDCWD, path.start, 0) == 0;
+}
+
+bool read_request(struct options *options, int32_t pid) {
   static char request[PATH_SIZE * 3];
-  TEXT(path, 64);
-  put(&path, "/tmp/imago-request-"), put_decimal(&path, pid);
+  REQUEST_PATH(path, pid);
   const long fd = call(openat, AT_FDCWD, path.start, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0);
-  if (failed(fd)) return;
+  if (failed(fd)) return false;
   struct statx stat;
   const bool trusted = !failed(call(statx, fd, "", 0x1000 /* AT_EMPTY_PATH */, STATX_BASIC_STATS, &stat)) &&
                        (stat.stx_mode & 0170000) == 0100000 && (stat.stx_uid == 0 || stat.stx_uid == (uint32_t)call(geteuid));
@@ -63,6 +76,7 @@ void read_request(struct options *options, int32_t pid) {
     else take_word(options, line);
     line = next;
   }
+  return true;
 }
 
 void reply_line(const struct options *options, const char *line) {

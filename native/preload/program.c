@@ -9,6 +9,7 @@
  *                     STOPPING    every other one raises the stop signal for itself, and notes its state there
  *
  * kill -12 PID asks for a checkpoint; with a file /tmp/imago-park-PID of the own user or root, only for threads that wait.
+ * A thread may never come here: those that wait for it look whether the checkpoint is still wanted, and go on when it is not.
  */
 #include "checkpoint.h"
 #include <linux/elf.h>
@@ -16,6 +17,7 @@
 
 enum request { NONE, PARK, CHECKPOINT, CLAIMED, STOPPING };
 #define CLAIM_COOKIE 0x6d69616c63ul
+#define PATIENCE (30 * NANOSECONDS) /* with a checkpoint that nobody waits for; imago has one of its own */
 
 #define OF_THE_RUNTIME __attribute__((visibility("default")))
 extern volatile unsigned long __imago_request OF_THE_RUNTIME, __imago_parked OF_THE_RUNTIME, __imago_threads OF_THE_RUNTIME;
@@ -25,6 +27,7 @@ int __imago_other_threads(void) OF_THE_RUNTIME;
 void __imago_stand_still(void) OF_THE_RUNTIME;
 
 static siginfo_t asked; /* by the signal that began it */
+static uint64_t asked_at;
 static volatile bool others_asked;
 
 static bool change(enum request from, enum request to) {
@@ -54,6 +57,7 @@ bool may_begin(siginfo_t *info) {
   }
   if (__imago_request != NONE) return false;
   asked = *info;
+  asked_at = clock_nanoseconds(1);
   others_asked = false;
   change(NONE, only_park() ? PARK : CHECKPOINT);
   return false;
@@ -61,6 +65,18 @@ bool may_begin(siginfo_t *info) {
 
 static bool all_are_here(void) {
   return __imago_parked == __imago_threads && (unsigned long)__imago_other_threads() + 1 == __imago_threads && __thread_list_lock == 0;
+}
+
+static bool still_wanted(void) {
+  if (is_of_imago(&asked)) return call(kill, asked.si_pid, 0) != ERROR_NO_SUCH_PROCESS && request_is_there(call(getpid));
+  return clock_nanoseconds(1) - asked_at < PATIENCE;
+}
+
+static void give_up(void) {
+  static const char message[] = "imago: no checkpoint: a thread did not come to a migration point within 30 s\n";
+  if (!change(CHECKPOINT, NONE)) return;
+  if (!is_of_imago(&asked)) call(write, 2, message, sizeof message - 1);
+  futex_wake(request_futex(), false);
 }
 
 void __imago_stand_still(void) {
@@ -74,6 +90,7 @@ void __imago_stand_still(void) {
     const long self = call(gettid);
     call(rt_tgsigqueueinfo, info.si_pid, self, checkpoint_signal, &info);
   } else if (request == STOPPING) stop_here();
+  else if (request == CHECKPOINT && !still_wanted()) give_up();
   else if (request != NONE) futex_wait(request_futex(), request, false, NANOSECONDS / 100);
 }
 

@@ -1,10 +1,12 @@
 /** The options that the verbs of `vm` share, and what their values mean. */
+
 import path from 'node:path'
 import type { EngineName, Start } from '../engines/microvm/messages.js'
 import type { FilePolicy } from '../engines/microvm/restore.js'
 import { LARGEST_MEMORY, SMALLEST_MEMORY } from '../formats/microvm/guest-layout.js'
 import { UsageError } from '../lib/errors.js'
 import type { Invocation, Option } from './command.js'
+import { milliseconds } from './milliseconds.js'
 import { bytesText, type Output } from './output.js'
 import type { SessionOptions } from './vm-session.js'
 
@@ -118,16 +120,6 @@ function memorySize(text: string): number {
       expected: `${bytesText(SMALLEST_MEMORY)} to ${bytesText(LARGEST_MEMORY)}, such as 64M`,
     })
   return rounded
-}
-
-const times: Readonly<Record<string, number>> = { ms: 1, s: 1000, '': 1000, m: 60_000, h: 3_600_000 }
-
-/** `500ms`, `10s`, `5m` → milliseconds. @throws UsageError */
-export function milliseconds(text: unknown): number | undefined {
-  if (text === undefined) return undefined
-  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|)$/.exec(String(text))
-  if (match === null) throw new UsageError(`'${text}' is no time`, { expected: 'a number and ms, s, m or h' })
-  return Number(match[1]) * times[match[2]!]!
 }
 
 /** The guest's environment: little, and nothing of the user's unless given. @throws UsageError */

@@ -13,9 +13,13 @@ export interface CheckpointOptions {
   readonly includeFiles?: boolean
   /** Compress the image; it is then no ELF core until it is converted back. */
   readonly compress?: boolean
+  /** How long its threads may take to come where they can be frozen, in milliseconds (default: 30 s); then it goes on. */
+  readonly patience?: number
   /** Progress from 0 to 1 with a short detail. */
   onProgress?(fraction: number, detail: string): void
 }
+
+export const PATIENCE = 30_000
 
 export interface CheckpointResult {
   /** Absolute path of the finished, verified image. */

@@ -6,6 +6,8 @@ export interface LiveProcess {
   /** R running, S and D sleeping, T stopped, t traced, Z zombie, X dead. */
   readonly state: string
   readonly name: string
+  /** Its pid as it sees it: another one in a pid namespace of its own. */
+  readonly innerPid: number
   /** Pid of the debugger, 0 for none. */
   readonly tracer: number
 }
@@ -15,7 +17,20 @@ export function liveProcess(pid: number): LiveProcess | undefined {
   const status = readText(`/proc/${pid}/status`)
   if (status === undefined) return undefined
   const field = (name: string) => new RegExp(`^${name}:\\t(.*)$`, 'm').exec(status)?.[1] ?? ''
-  return { state: field('State')[0] ?? '?', name: field('Name'), tracer: Number(field('TracerPid')) }
+  return {
+    state: field('State')[0] ?? '?',
+    name: field('Name'),
+    innerPid: Number(field('NSpid').split(/\s+/).at(-1) || pid),
+    tracer: Number(field('TracerPid')),
+  }
+}
+
+/** Ids of all processes that this one sees. */
+export function allProcesses(): number[] {
+  return fs
+    .readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name))
+    .map(Number)
 }
 
 /** The process and all its descendants, parents first. */
@@ -34,15 +49,14 @@ export function processTree(root: number): number[] {
  */
 export function membersOfGroups(ids: ReadonlySet<number>): Array<{ pid: number; group: number }> {
   const found: Array<{ pid: number; group: number }> = []
-  for (const name of fs.readdirSync('/proc')) {
-    if (!/^\d+$/.test(name)) continue
+  for (const pid of allProcesses()) {
     // After the name in parentheses: state, parent, group, session.
     const fields =
-      readText(`/proc/${name}/stat`)
+      readText(`/proc/${pid}/stat`)
         ?.replace(/^.*\) /s, '')
         .split(' ') ?? []
     const group = [Number(fields[2]), Number(fields[3])].find(id => ids.has(id))
-    if (group !== undefined) found.push({ pid: Number(name), group })
+    if (group !== undefined) found.push({ pid, group })
   }
   return found
 }

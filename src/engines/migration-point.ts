@@ -7,8 +7,9 @@
 import fs from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ElfFile } from '../lib/elf.js'
-import { HostError } from '../lib/errors.js'
+import { HostError, InterruptedError } from '../lib/errors.js'
 import { runtimeSymbols } from '../toolchain/program.js'
+import { PATIENCE } from './engine.js'
 import { liveProcess } from './live-process.js'
 
 export interface ParkedProgram {
@@ -25,24 +26,29 @@ interface Runtime {
 /**
  * Waits until all threads of `pid` stand at migration points. Undefined for a program that imago cc did not compile, and
  * nothing happens to it.
- * @throws HostError when they do not within `limit` milliseconds; the program then goes on.
+ * @throws HostError when they do not within `patience` milliseconds, InterruptedError; the program then goes on.
  */
-export async function parkAtMigrationPoint(pid: number, limit = 30_000): Promise<ParkedProgram | undefined> {
+export async function parkAtMigrationPoint(
+  pid: number,
+  interrupted: () => boolean,
+  patience = PATIENCE,
+): Promise<ParkedProgram | undefined> {
   const runtime = runtimeOf(pid)
   if (runtime === undefined) return undefined
   const parked: ParkedProgram = { release: () => release(pid, runtime) }
   askToPark(pid)
-  for (const end = performance.now() + limit; ; await sleep(2)) {
+  for (const end = performance.now() + patience; ; await sleep(2)) {
     const [request, waiting, threads] = [runtime.request, runtime.parkedCount, runtime.threadCount].map(
       address => readWord(pid, address),
     ) as [bigint, bigint, bigint]
     // A thread that ends counts itself out a moment before the kernel does.
     if (request !== 0n && waiting >= threads && threadsOf(pid) <= threads) return parked
-    if (performance.now() < end) continue
+    if (performance.now() < end && !interrupted()) continue
     parked.release()
+    if (interrupted()) throw new InterruptedError('interrupted; the program goes on')
     throw new HostError(`process ${pid} did not come to a migration point`, {
       found: `${waiting} of ${threads} threads are at one`,
-      hint: 'a thread that sleeps in a system call or waits for a lock is at none; see docs/retarget.md',
+      hint: 'a thread that waits in a system call is at none (docs/cc.md); --patience 5m waits longer',
     })
   }
 }

@@ -1,5 +1,6 @@
 import { engines } from '../../engines/engines.js'
 import type { Command } from '../command.js'
+import { milliseconds } from '../milliseconds.js'
 import { bytesText, durationText } from '../output.js'
 import { Progress } from '../progress.js'
 
@@ -19,6 +20,11 @@ export const command: Command = {
     {
       flags: '--with-files',
       summary: 'keep the content of all files open for writing (otherwise up to 1 MiB)',
+    },
+    {
+      flags: '--patience <time>',
+      summary:
+        'how long its threads may take to come where they can be frozen, before it goes on without an image (default: 30s)',
     },
     {
       flags: '--engine <engine>',
@@ -41,6 +47,7 @@ export const command: Command = {
       blocking: options.blocking === true,
       includeFiles: options.withFiles === true,
       compress: options.compress === true,
+      patience: milliseconds(options.patience),
       onProgress: (fraction, detail) => progress.update(fraction, detail),
     })
     progress.done()

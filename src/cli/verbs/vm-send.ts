@@ -1,11 +1,11 @@
 import path from 'node:path'
 import { UsageError } from '../../lib/errors.js'
 import type { Command } from '../command.js'
+import { milliseconds } from '../milliseconds.js'
 import {
   guestFrom,
   hostAndPort,
   keyOption,
-  milliseconds,
   programFrom,
   programOptions,
   sessionFrom,

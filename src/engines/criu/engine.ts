@@ -27,7 +27,7 @@ import type {
   RestoreOptions,
 } from '../engine.js'
 import { anonymousPages, liveProcess, membersOfGroups, processTree, residentPages } from '../live-process.js'
-import { parkAtMigrationPoint, releaseIfParked } from '../migration-point.js'
+import { type ParkedProgram, parkAtMigrationPoint, releaseIfParked } from '../migration-point.js'
 import { RestoredChild } from './child.js'
 import { explain } from './failures.js'
 import { type CriuProgram, requireProgram, runCriu } from './program.js'
@@ -63,9 +63,10 @@ export const engine: ProcessEngine = {
     let tree: readonly number[] = []
     let frozen: readonly number[] = []
     let pauseMs: number | undefined
-    // A program that can change its ISA is frozen where it can.
-    const parked = await parkAtMigrationPoint(pid)
+    let parked: ParkedProgram | undefined
     try {
+      // A program that can change its ISA is frozen where it can.
+      parked = await parkAtMigrationPoint(pid, () => interruption.happened, options.patience)
       await writeDirectoryAtomically(target, async directory => {
         const before = stoppedBelow(pid)
         pauseMs = await dump(program, pid, directory, options)

@@ -30,7 +30,7 @@ export async function checkpoint(pid: number, options: CheckpointOptions): Promi
   try {
     warmPageTables(program.pid)
     request.send()
-    const answer = await request.answer(() => interrupted, options.onProgress)
+    const answer = await request.answer(() => interrupted)
     options.onProgress?.(WRITTEN, 'verifying')
     await check(program.root + answer.path)
     let result = answer.path

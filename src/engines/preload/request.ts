@@ -9,17 +9,17 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { HostError, ImagoError, InterruptedError, LossError } from '../../lib/errors.js'
-import type { CheckpointOptions } from '../engine.js'
-import { liveProcess } from '../live-process.js'
+import { type CheckpointOptions, PATIENCE } from '../engine.js'
+import { allProcesses, liveProcess } from '../live-process.js'
 import { lockFile, queueSignal } from './libc.js'
 import type { Target } from './target.js'
 
 /** "imago", the value that tells the library to look for a request (native/preload/checkpoint.c). */
 const REQUEST_VALUE = 0x6f67616d69n
-/** How long a program may take to begin, ms. Its threads stop within 10 s or it refuses. */
-const ANSWER_LIMIT = 30_000
 /** How long without a word before it is looked whether anybody is left to speak, ms. */
 const QUIET = 100
+/** How long after its writer a program may still tell why there is no image, ms: it lets its threads go first. */
+const LAST_WORDS = 3_000
 
 /** Age of a reply below which it is left alone, ms. */
 const JUST_MADE = 10_000
@@ -35,6 +35,7 @@ export interface Answer {
 
 export class Request {
   readonly #program: Target
+  readonly #options: CheckpointOptions
   readonly #file: string
   readonly #reply: string
   /** The same as the program sees it. */
@@ -46,6 +47,7 @@ export class Request {
 
   constructor(program: Target, options: CheckpointOptions) {
     this.#program = program
+    this.#options = options
     sweep(program.root)
     this.#innerReply = `/tmp/imago-reply-${program.innerPid}-${process.pid}`
     this.#reply = program.root + this.#innerReply
@@ -85,8 +87,10 @@ export class Request {
   }
 
   /** The program's words, until they tell the outcome. */
-  async answer(interrupted: () => boolean, onProgress: CheckpointOptions['onProgress']): Promise<Answer> {
+  async answer(interrupted: () => boolean): Promise<Answer> {
+    const { onProgress, patience = PATIENCE } = this.#options
     const begun = performance.now()
+    let heard = begun
     const losses: string[] = []
     let seen = 0
     let writer: number | undefined
@@ -108,19 +112,35 @@ export class Request {
         }
       }
       if (interrupted()) throw new InterruptedError('interrupted; the program goes on')
-      const alive = (pid: number) => !['Z', 'X', undefined].includes(liveProcess(pid)?.state)
-      if (!(await this.#news())) {
-        const gone = writer === undefined ? !alive(this.#program.pid) : !this.#writerLives(writer)
-        if (gone && this.#lines().length === seen)
-          throw new ImagoError(
-            `no checkpoint: the ${writer === undefined ? 'program' : 'writer of the image'} has ended`,
-          )
+      if (await this.#news()) heard = performance.now()
+      else {
+        const gone = this.#gone(writer, performance.now() - heard)
+        if (gone !== undefined && this.#lines().length === seen)
+          throw new ImagoError(`no checkpoint: ${gone} has ended`)
       }
-      if (writer === undefined && performance.now() - begun > ANSWER_LIMIT)
-        throw new HostError(`process ${this.#program.pid} does not answer signal ${this.#program.signal}`, {
+      if (writer === undefined && performance.now() - begun > patience) throw this.#noAnswer(patience)
+    }
+  }
+
+  /** Who it is that is not there any more to speak, after `silence` ms; undefined: somebody may still speak. */
+  #gone(writer: number | undefined, silence: number): string | undefined {
+    if (writer !== undefined && this.#writerLives(writer)) return undefined
+    if (['Z', 'X', undefined].includes(liveProcess(this.#program.pid)?.state)) return 'the program'
+    return writer !== undefined && silence > LAST_WORDS ? 'the writer of the image' : undefined
+  }
+
+  #noAnswer(patience: number): HostError {
+    const { pid, signal, atMigrationPoints } = this.#program
+    return atMigrationPoints
+      ? new HostError(
+          `process ${pid} did not come to a migration point with all its threads within ${patience / 1000} s; it goes on`,
+          {
+            hint: 'a thread that waits in a system call is at none (docs/cc.md); --patience 5m waits longer',
+          },
+        )
+      : new HostError(`process ${pid} does not answer signal ${signal}`, {
           hint: 'all its threads may block it: imago run --signal 42 -- PROGRAM… takes another one',
         })
-    }
   }
 
   /** Waits until the reply grows, but not for long; false when it did not. */
@@ -142,11 +162,18 @@ export class Request {
     }
   }
 
-  /** The writer's pid is as the program sees it; in another pid namespace only its name can be looked for. */
-  #writerLives(pid: number): boolean {
-    if (this.#program.innerPid !== this.#program.pid) return true
-    const found = liveProcess(pid)
-    return found !== undefined && found.state !== 'Z' && found.name === 'imago-writer'
+  /** The writer's pid is as the program sees it. It renames itself when the image is there, just before it says so. */
+  #writerLives(innerPid: number): boolean {
+    const { pid, innerPid: own } = this.#program
+    return (own === pid ? [innerPid] : allProcesses())
+      .map(liveProcess)
+      .some(
+        found =>
+          found !== undefined &&
+          found.innerPid === innerPid &&
+          /^imago-(writer|done)$/.test(found.name) &&
+          !'ZX'.includes(found.state),
+      )
   }
 
   close(): void {

@@ -12,6 +12,8 @@ export interface Target {
   readonly gid: number
   /** Number of the signal that asks for a checkpoint. */
   readonly signal: number
+  /** Compiled by imago cc: it freezes itself at migration points only. */
+  readonly atMigrationPoints: boolean
   /** What to put before its paths to reach them from here: nothing, when it sees the same files. */
   readonly root: string
 }
@@ -107,6 +109,7 @@ export function target(pid: number): Target {
     uid: Number(line('Uid').split(/\s+/)[1]),
     gid: Number(line('Gid').split(/\s+/)[1]),
     signal,
+    atMigrationPoints: isProgramOfCc(found, read(`/proc/${found}/maps`)),
     root: rootOf(found),
   }
 }
