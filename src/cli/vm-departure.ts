@@ -3,7 +3,7 @@ import fs from 'node:fs'
 import type { Start } from '../engines/microvm/messages.js'
 import { MicroVm } from '../engines/microvm/micro-vm.js'
 import { headerDigest, openMicroVmFile } from '../formats/microvm/image-file.js'
-import { ExitCode, ImagoError, PeerError } from '../lib/errors.js'
+import { ExitCode, ImagoError, InterruptedError, PeerError } from '../lib/errors.js'
 import { connect, readKey } from '../migrate/channel.js'
 import { FrameStream } from '../migrate/frames.js'
 import { handOver, InDoubt, TakenBack } from '../migrate/hand-over.js'
@@ -52,15 +52,19 @@ export function dialer(
 export const onCut = (output: Output) => (error: Error, decided: boolean) =>
   output.note(`imago: ${error.message}; ${decided ? 'asking the target whether it runs' : 'going on'}`)
 
-/** Sends a saved machine, or goes on with a send that was cut or killed. @throws ImagoError */
+/**
+ * Sends a saved machine, or goes on with a send that was cut or killed. When `signal` ends it the offer stands: the same
+ * send goes on. @throws ImagoError
+ */
 export async function sendRestingImage(
   image: string,
   destination: Destination,
   output: Output,
+  signal?: AbortSignal,
 ): Promise<number> {
   const offer = Offer.open(image, headerDigest)
   const file = openMicroVmFile(offer.path)
-  const dial = dialer(destination, output)
+  const dial = dialer(destination, output, signal)
   const totalSize = Number(file.record.memoryBytes)
   try {
     if (offer.live && !offer.decided) await askForFrozen(offer, totalSize, dial, output)
@@ -77,7 +81,7 @@ export async function sendRestingImage(
         },
         decide: store => offer.decide(store),
       },
-      { dial, attempts: ATTEMPTS, onCut: onCut(output) },
+      { dial, attempts: ATTEMPTS, signal, onCut: onCut(output) },
     )
     offer.gone()
     output.note(`Sent ${bytes} bytes`)
@@ -122,40 +126,54 @@ export async function sendRunning(
   const vm = await MicroVm.start({ engine, readOnly, trace, start })
   const wishes = new Wishes(vm, options.timeoutMs)
   if (options.afterMs !== undefined && !options.live) wishes.after(options.afterMs, 'save')
-  const live = options.live ? new LiveSend(vm, options, output) : undefined
+  const live = options.live ? new LiveSend(vm, options, output, wishes.endWanted) : undefined
   try {
     for (;;) {
       const running = vm.run()
-      const step = live?.step(running)
+      live?.step(running)
       const { ended, report } = await running
       const code = exitCodeOf(ended, report, output)
-      if (code !== undefined || wishes.interrupted) await live?.cancel(step, code !== undefined)
-      if (code !== undefined) return code
-      if (step !== undefined && (await step)) return ExitCode.done
+      if (code !== undefined || wishes.endWanted.aborted) await live?.cancel(code !== undefined)
+      if (code !== undefined) {
+        output.note('imago: the guest ended here: it was not sent')
+        return code
+      }
+      if (await live?.stepTaken()) return ExitCode.done
       let wish: Wish | undefined = ended.kind === 'save-requested' ? { kind: 'save' } : wishes.next()
       for (; wish !== undefined; wish = wishes.next()) {
         refuseToGoOn(wish)
         if (wish.kind === 'checkpoint') {
           if (await grantCheckpoint(vm, wish, options, output)) return ExitCode.done
-        } else if (await sendSaved(vm, options, output)) return ExitCode.done
+        } else if (await sendSaved(vm, options, output, wishes.endWanted)) return ExitCode.done
       }
     }
   } finally {
     wishes.close()
+    await live?.abandon()
     await vm.release()
   }
 }
 
 /** Saves and sends a guest that stands still. False: the target failed, and the guest is still ours. */
-async function sendSaved(vm: MicroVm, options: RunningOptions, output: Output): Promise<boolean> {
+async function sendSaved(
+  vm: MicroVm,
+  options: RunningOptions,
+  output: Output,
+  endWanted: AbortSignal,
+): Promise<boolean> {
   const { image } = options
   try {
     await vm.save(image, options.withFiles)
     await printBlock(image, output)
-    await sendRestingImage(image, options, output)
+    await sendRestingImage(image, options, output, endWanted)
     return true
   } catch (error) {
     if (!(error instanceof ImagoError) || error instanceof InDoubt) throw error
+    if (endWanted.aborted && fs.existsSync(image))
+      throw new InterruptedError('interrupted before the guest was sent: it is in its image', {
+        file: image,
+        hint: 'imago vm send IMAGE HOST:PORT, or imago vm restore IMAGE',
+      })
     claimImage(image)
     fs.rmSync(image, { force: true })
     output.warn(`${error.describe()}\nthe guest goes on here`)

@@ -3,6 +3,7 @@
  * Whatever fails before the decision leaves the guest here, running.
  */
 import fs from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { MicroVm } from '../engines/microvm/micro-vm.js'
 import { headerDigest } from '../formats/microvm/image-file.js'
 import { ImagoError } from '../lib/errors.js'
@@ -20,47 +21,55 @@ export class LiveSend {
   readonly #options: RunningOptions
   readonly #output: Output
   readonly #cancelled = new AbortController()
+  #step: Promise<boolean> | undefined
+  /** IMAGE is an earlier state of the guest. */
+  #isSafe = false
   #next: 'keep safe' | 'leave' | 'nothing' = 'keep safe'
 
-  constructor(vm: MicroVm, options: RunningOptions, output: Output) {
+  /** @param endWanted aborted when the guest is to end: nothing is waited for any more */
+  constructor(vm: MicroVm, options: RunningOptions, output: Output, endWanted: AbortSignal) {
     this.#vm = vm
     this.#options = options
     this.#output = output
+    endWanted.addEventListener('abort', () => this.#cancelled.abort())
   }
 
   /** The guest has ended (its image goes, too) or the user ends it (its image stays): what is not decided is let be. */
-  async cancel(step: Promise<boolean> | undefined, hasEnded: boolean): Promise<void> {
+  async cancel(hasEnded: boolean): Promise<void> {
     const { image } = this.#options
     this.#cancelled.abort()
-    await step
-    if (this.#next === 'keep safe' || !fs.existsSync(image)) return
+    await this.#step
+    if (!this.#isSafe) return
     if (hasEnded) fs.rmSync(image, { force: true })
     else this.#output.note(`imago: the guest as it stood when the send began is in ${image}`)
   }
 
-  /**
-   * The next step, while the guest runs. True: the guest is gone. False: it stands still, and is still ours.
-   * Undefined: there is nothing more to do; it stays here.
-   */
-  step(running: Running): Promise<boolean> | undefined {
-    switch (this.#next) {
-      case 'keep safe':
-        this.#next = 'leave'
-        return this.#keepSafe(running)
-      case 'leave':
-        this.#next = 'nothing'
-        return this.#leave(running)
-      default:
-        return undefined
-    }
+  /** After an error: what still uses the guest is waited for, and has no more to say. */
+  async abandon(): Promise<void> {
+    this.#cancelled.abort()
+    await this.#step?.catch(() => {})
+  }
+
+  /** Begins the next step, while the guest runs. */
+  step(running: Running): void {
+    const next = this.#next
+    this.#next = next === 'keep safe' ? 'leave' : 'nothing'
+    this.#step =
+      next === 'keep safe' ? this.#keepSafe(running) : next === 'leave' ? this.#leave(running) : undefined
+    this.#step?.catch(() => {}) // thrown to who waits for it
+  }
+
+  /** Waits for the end of the step. True: the guest is gone. False: it stands still, and is still ours. */
+  async stepTaken(): Promise<boolean> {
+    return (await this.#step) ?? false
   }
 
   async #keepSafe(running: Running): Promise<boolean> {
     const { afterMs, image, withFiles } = this.#options
-    if (afterMs !== undefined && afterMs > 0)
-      await Promise.race([running, new Promise(resolve => setTimeout(resolve, afterMs))])
     try {
+      if (afterMs !== undefined && afterMs > 0) await this.#sleep(afterMs, running)
       const { frozenAt } = await keepSafe(this.#guest(running), this.#vm.memory.totalSize, image, withFiles)
+      this.#isSafe = true
       this.#output.note(
         `kept safe in ${image}, standing still for ${durationText(performance.now() - frozenAt)}`,
       )
@@ -68,6 +77,18 @@ export class LiveSend {
       this.#stays(error as Error)
     }
     return false
+  }
+
+  /** Until the time is over, or the guest stands still. @throws GuestEnded when it is to end */
+  async #sleep(milliseconds: number, running: Running): Promise<void> {
+    const over = new AbortController()
+    const wake = () => over.abort()
+    const { signal } = this.#cancelled
+    signal.addEventListener('abort', wake)
+    void running.then(wake, wake)
+    await sleep(milliseconds, undefined, { signal: over.signal }).catch(() => {})
+    signal.removeEventListener('abort', wake)
+    if (signal.aborted) throw new GuestEnded('the guest is to end')
   }
 
   async #leave(running: Running): Promise<boolean> {
@@ -103,7 +124,8 @@ export class LiveSend {
   #stays(error: Error): void {
     this.#next = 'nothing'
     if (this.#cancelled.signal.aborted || error instanceof GuestEnded) return
-    fs.rmSync(this.#options.image, { force: true })
+    if (this.#isSafe) fs.rmSync(this.#options.image, { force: true })
+    this.#isSafe = false
     this.#output.warn(
       `${error instanceof ImagoError ? error.describe() : error.message}\nthe guest goes on here`,
     )

@@ -9,6 +9,7 @@ import { sendSeed, serveSeed } from '../migrate/seed-wire.js'
 import type { Output } from './output.js'
 import type { GuestOptions } from './vm-options.js'
 import { printBlock, runSession, type SessionOptions, seedImageIn } from './vm-session.js'
+import { unlessInterrupted } from './vm-wishes.js'
 
 export interface SeedDestination {
   readonly host: string
@@ -61,7 +62,7 @@ export async function serveSeedGuest(
     output.note(`imago: a machine did not arrive: ${reason}`),
   )
   output.note(`Waiting for VM image on port ${server.port}...`)
-  const bytes = await Promise.race([server.arrival, interrupted()])
+  const bytes = await unlessInterrupted(server.arrival)
   server.close()
   if (bytes === undefined) return ExitCode.interrupted
   output.note(`Received ${bytes.length} bytes`)
@@ -75,10 +76,4 @@ export async function serveSeedGuest(
   } finally {
     await vm.release()
   }
-}
-
-function interrupted(): Promise<undefined> {
-  return new Promise(resolve => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve(undefined))
-  })
 }

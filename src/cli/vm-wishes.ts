@@ -20,6 +20,7 @@ export class Wishes {
   readonly #timers: NodeJS.Timeout[] = []
   readonly #handlers: Array<readonly [NodeJS.Signals, () => void]>
   readonly #requests: { close(): void } | undefined
+  readonly #endWanted = new AbortController()
 
   constructor(vm: MicroVm, timeoutMs: number | undefined) {
     this.#vm = vm
@@ -44,6 +45,7 @@ export class Wishes {
 
   #add(wish: Wish): void {
     this.#waiting.push(wish)
+    if (wish.kind === 'interrupt' || wish.kind === 'timeout') this.#endWanted.abort()
     void this.#vm.stop()
   }
 
@@ -56,9 +58,9 @@ export class Wishes {
     return this.#waiting.shift()
   }
 
-  /** The user's Ctrl-C goes before everything else. */
-  get interrupted(): boolean {
-    return this.#waiting.some(({ kind }) => kind === 'interrupt')
+  /** Aborted when the guest is to end (Ctrl-C, the time limit): that goes before everything else, and ends each wait. */
+  get endWanted(): AbortSignal {
+    return this.#endWanted.signal
   }
 
   /** The guest is no longer here: whoever waits for an image of it is told. */
@@ -68,5 +70,25 @@ export class Wishes {
     for (const [signal, handler] of this.#handlers) process.off(signal, handler)
     for (const wish of this.#waiting)
       if (wish.kind === 'checkpoint') wish.answer(new HostError('the guest ended before it could be saved'))
+  }
+}
+
+/** What a server waits for; undefined when SIGINT or SIGTERM came before it, or together with it. */
+export async function unlessInterrupted<T>(wait: Promise<T>): Promise<T | undefined> {
+  let interrupted = false
+  let interrupt = () => {}
+  const end = new Promise<void>(resolve => {
+    interrupt = () => {
+      interrupted = true
+      resolve()
+    }
+  })
+  const signals = ['SIGINT', 'SIGTERM'] as const
+  for (const signal of signals) process.on(signal, interrupt)
+  try {
+    const result = await Promise.race([wait, end])
+    return interrupted ? undefined : (result as T)
+  } finally {
+    for (const signal of signals) process.off(signal, interrupt)
   }
 }

@@ -8,12 +8,15 @@ import fs from 'node:fs'
 import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import tls from 'node:tls'
 import { PeerError, UsageError } from '../lib/errors.js'
 
 const CIPHERS = 'ECDHE-PSK-CHACHA20-POLY1305:@SECLEVEL=0'
 const IDENTITY = 'imago'
 const HANDSHAKE_MS = 10_000
+/** A host that is not there may answer nothing at all. */
+const CONNECT_MS = 20_000
 const RETRY_MS = 1000
 
 const common = { minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2', ciphers: CIPHERS } as const
@@ -96,6 +99,7 @@ export interface ConnectOptions {
   onRetry?(): void
   /** How often to try again; undefined: for ever. */
   readonly retries?: number | undefined
+  /** Ends every wait, that for the next attempt, too. */
   readonly signal?: AbortSignal | undefined
 }
 
@@ -105,31 +109,57 @@ export async function connectPlain(
   port: number,
   options: ConnectOptions = {},
 ): Promise<net.Socket> {
+  const { signal, retries = Number.POSITIVE_INFINITY } = options
   for (let attempt = 0; ; attempt++) {
     try {
-      return await new Promise<net.Socket>((resolve, reject) => {
-        const socket = net.connect(port, host)
-        socket.once('error', reject)
-        socket.once('connect', () => {
-          socket.off('error', reject)
-          socket.setNoDelay(true)
-          resolve(socket)
-        })
-      })
+      const socket = await once('connect', signal, CONNECT_MS, () => net.connect(port, host))
+      socket.setNoDelay(true)
+      return socket
     } catch (error) {
-      if (
-        !isAbsent(error as NodeJS.ErrnoException) ||
-        options.signal?.aborted ||
-        (options.retries !== undefined && attempt >= options.retries)
-      )
+      if (!isAbsent(error as NodeJS.ErrnoException) || signal?.aborted || attempt >= retries)
         throw new PeerError(`cannot connect to ${host}:${port}`, {
           cause: error,
           found: (error as Error).message,
         })
       options.onRetry?.()
-      await new Promise(resolve => setTimeout(resolve, RETRY_MS))
+      await sleep(RETRY_MS, undefined, { signal }).catch(() => {}) // the next attempt says that it was aborted
     }
   }
+}
+
+/** A socket on which `event` has come, or an error: its own, no answer in time, or the end that the user wants. */
+function once<S extends net.Socket>(
+  event: 'connect' | 'secureConnect',
+  signal: AbortSignal | undefined,
+  limitMs: number,
+  make: () => S,
+): Promise<S> {
+  return new Promise<S>((resolve, reject) => {
+    if (signal?.aborted) return reject(new Error('interrupted'))
+    const socket = make()
+    const giveUp = (why: string) => socket.destroy(new Error(why))
+    const timer = setTimeout(giveUp, limitMs, 'no answer')
+    const interrupt = () => giveUp('interrupted')
+    const settle = () => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', interrupt)
+      socket.off('error', fail)
+      socket.off('close', fail)
+    }
+    const fail = (error?: Error | boolean) => {
+      settle()
+      socket.on('error', () => {}) // nobody listens for more
+      socket.destroy()
+      reject(error instanceof Error ? error : new Error('it closed the connection'))
+    }
+    signal?.addEventListener('abort', interrupt, { once: true })
+    socket.once('error', fail)
+    socket.once('close', fail)
+    socket.once(event, () => {
+      settle()
+      resolve(socket)
+    })
+  })
 }
 
 /** The same, authenticated. @throws PeerError */
@@ -140,32 +170,21 @@ export async function connect(
   options: ConnectOptions = {},
 ): Promise<tls.TLSSocket> {
   const plain = await connectPlain(host, port, options)
-  return new Promise<tls.TLSSocket>((resolve, reject) => {
-    const socket = tls.connect({
-      ...common,
-      socket: plain,
-      pskCallback: () => ({ psk: key, identity: IDENTITY }),
-      checkServerIdentity: () => undefined,
-    } as tls.ConnectionOptions)
-    const timer = setTimeout(() => socket.destroy(new Error('no answer')), HANDSHAKE_MS)
-    const fail = (error?: Error) => {
-      clearTimeout(timer)
-      socket.destroy()
-      plain.destroy()
-      reject(
-        new PeerError(`the imago at ${host}:${port} does not accept our key`, {
-          found: error?.message ?? 'it closed the connection',
-          hint: 'both sides need the same key file (--key)',
-        }),
-      )
-    }
-    socket.once('error', fail)
-    socket.once('close', fail)
-    socket.once('secureConnect', () => {
-      clearTimeout(timer)
-      socket.off('error', fail)
-      socket.off('close', fail)
-      resolve(socket)
+  try {
+    return await once('secureConnect', options.signal, HANDSHAKE_MS, () =>
+      tls.connect({
+        ...common,
+        socket: plain,
+        pskCallback: () => ({ psk: key, identity: IDENTITY }),
+        checkServerIdentity: () => undefined,
+      } as tls.ConnectionOptions),
+    )
+  } catch (error) {
+    plain.destroy()
+    if (options.signal?.aborted) throw new PeerError('interrupted', { cause: error })
+    throw new PeerError(`the imago at ${host}:${port} does not accept our key`, {
+      found: (error as Error).message,
+      hint: 'both sides need the same key file (--key)',
     })
-  })
+  }
 }

@@ -42,6 +42,13 @@ export const FRAME = {
 
 const HEAD = 12
 export const MOST_PAYLOAD = 4 << 20
+/**
+ * Who says nothing, or takes nothing, for so long is gone: a host that lost its power sends no FIN. It is longer than
+ * any side is silent by design: what a target writes it also syncs as it comes (`round`).
+ */
+const SILENCE_MS = 120_000
+/** How long what was sent last may take to leave, once nobody waits for an answer. */
+const FAREWELL_MS = 5_000
 
 export interface Frame {
   readonly type: number
@@ -51,6 +58,7 @@ export interface Frame {
 
 export class FrameStream {
   readonly #stream: Duplex
+  readonly #silenceMs: number
   readonly #queue: Buffer[] = []
   #queued = 0
   #ended = false
@@ -60,8 +68,9 @@ export class FrameStream {
   sent = 0
   received = 0
 
-  constructor(stream: Duplex) {
+  constructor(stream: Duplex, silenceMs = SILENCE_MS) {
     this.#stream = stream
+    this.#silenceMs = silenceMs
     stream.on('data', (chunk: Buffer) => {
       this.#queue.push(chunk)
       this.#queued += chunk.length
@@ -90,19 +99,34 @@ export class FrameStream {
     this.#stream.write(head)
     this.sent += HEAD + payload.length
     if (payload.length === 0 || this.#stream.write(payload)) return
-    await new Promise<void>((resolve, reject) => {
-      const done = () => {
-        this.#stream.off('drain', done)
-        this.#stream.off('close', fail)
-        resolve()
-      }
-      const fail = () => {
-        this.#stream.off('drain', done)
-        reject(this.#gone())
-      }
-      this.#stream.once('drain', done)
-      this.#stream.once('close', fail)
-    })
+    await this.#within(
+      'takes nothing',
+      new Promise<void>((resolve, reject) => {
+        const done = () => {
+          this.#stream.off('drain', done)
+          this.#stream.off('close', fail)
+          resolve()
+        }
+        const fail = () => {
+          this.#stream.off('drain', done)
+          reject(this.#gone())
+        }
+        this.#stream.once('drain', done)
+        this.#stream.once('close', fail)
+      }),
+    )
+  }
+
+  /** Waits for the other side, but not for ever: then the connection is cut here. */
+  async #within(what: string, wait: Promise<void>): Promise<void> {
+    const cut = () =>
+      this.#stream.destroy(new Error(`the other side ${what} for ${this.#silenceMs / 1000} s`))
+    const timer = setTimeout(cut, this.#silenceMs)
+    try {
+      await wait
+    } finally {
+      clearTimeout(timer)
+    }
   }
 
   sendJson(type: number, value: object): Promise<void> {
@@ -137,9 +161,12 @@ export class FrameStream {
     while (this.#queued < count) {
       if (this.#ended) throw this.#gone()
       this.#stream.resume()
-      await new Promise<void>(resolve => {
-        this.#wake = resolve
-      })
+      await this.#within(
+        'says nothing',
+        new Promise<void>(resolve => {
+          this.#wake = resolve
+        }),
+      )
       this.#wake = undefined
     }
     const whole = this.#queue[0]!.length >= count ? this.#queue[0]! : Buffer.concat(this.#queue)
@@ -154,7 +181,9 @@ export class FrameStream {
     return new PeerError('the connection was cut', { cause: this.#error, found: this.#error?.message })
   }
 
+  /** Lets go of the connection when what was sent has left. */
   close(): void {
+    setTimeout(() => this.#stream.destroy(), FAREWELL_MS).unref()
     this.#stream.end()
     this.#stream.destroySoon?.()
   }

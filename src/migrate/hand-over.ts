@@ -3,6 +3,7 @@
  * states are drawn in receive-machine.ts. When this throws a PeerError the machine is still the source's; when it
  * throws InDoubt the target has been given it, and has not said that it runs.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { ImagoError, PeerError } from '../lib/errors.js'
 import { FRAME, type FrameStream } from './frames.js'
 import { greet } from './send-machine.js'
@@ -42,7 +43,8 @@ export async function handOver(departure: Departure, options: HandOverOptions): 
   let { decided, store } = departure
   let sent = 0
   let stream: FrameStream | undefined
-  options.signal?.addEventListener('abort', () => stream?.destroy())
+  const { signal } = options
+  signal?.addEventListener('abort', () => stream?.destroy())
   for (let attempt = 1; ; attempt++) {
     stream = undefined
     try {
@@ -78,7 +80,7 @@ export async function handOver(departure: Departure, options: HandOverOptions): 
       }
       const mayRetry =
         attempt < options.attempts &&
-        options.signal?.aborted !== true &&
+        signal?.aborted !== true &&
         (decided || (departure.resumable && wasCut(error)))
       if (!mayRetry) {
         if (decided) {
@@ -95,7 +97,7 @@ export async function handOver(departure: Departure, options: HandOverOptions): 
       }
       stream?.destroy()
       options.onCut?.(error, decided)
-      await new Promise(resolve => setTimeout(resolve, decided ? PAUSE_MS : 50))
+      await sleep(decided ? PAUSE_MS : 50, undefined, { signal }).catch(() => {}) // dialling says that it was aborted
     }
   }
 }

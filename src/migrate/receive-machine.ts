@@ -35,21 +35,29 @@ export interface Arrival<G extends ReadyGuest> {
   readonly bytes: number
 }
 
+/** How long a source waits for the end of another's connection. */
+const PATIENCE_MS = 5_000
+
 /** What a target knows of an id; the answer in `ready`. */
 export type Standing = 'none' | 'partial' | 'verified' | 'started'
 
 export class Receiver<G extends ReadyGuest> {
   readonly #store: string
+  readonly #patienceMs: number
   readonly #makeGuest: (image: string) => Promise<G>
   readonly storeId: string
   #incoming: { id: string; incoming: Incoming } | undefined
   #verified: { id: string; guest: G } | undefined
-  #busy = false
+  /** The connection that is served, until `ended`. */
+  #current: { stream: FrameStream; id: string; ended: Promise<void> } | undefined
+  /** A machine was given to this side: it takes no other. */
+  #taken = false
   #closed = false
 
   /** @param store folder for images that arrive; made when missing. */
-  constructor(store: string, makeGuest: (image: string) => Promise<G>) {
+  constructor(store: string, makeGuest: (image: string) => Promise<G>, patienceMs = PATIENCE_MS) {
     this.#store = store
+    this.#patienceMs = patienceMs
     this.#makeGuest = makeGuest
     fs.mkdirSync(store, { recursive: true, mode: 0o700 })
     const idFile = path.join(store, 'store-id')
@@ -85,32 +93,46 @@ export class Receiver<G extends ReadyGuest> {
    * asked about one that was started before. @throws PeerError when the connection is cut: the source may come again.
    */
   async serve(stream: FrameStream): Promise<Arrival<G> | undefined> {
-    if (this.#busy) {
-      await stream.sendJson(FRAME.failed, { message: 'busy with another machine' })
-      return undefined
-    }
-    this.#busy = true
+    let leave: (() => void) | undefined
     try {
-      return await this.#serve(stream)
+      const { id, totalSize } = await hearHello(stream)
+      leave = await this.#takeTurn(stream, id)
+      return await this.#serve(stream, id, totalSize)
     } catch (error) {
       if (error instanceof ImagoError && !(error instanceof PeerError && error.message.includes('cut')))
         await stream.sendJson(FRAME.failed, { message: error.describe() }).catch(() => {})
       throw error
     } finally {
-      this.#busy = false
+      leave?.()
     }
   }
 
-  async #serve(stream: FrameStream): Promise<Arrival<G> | undefined> {
-    const hello = parseJson((await stream.expect(FRAME.hello)).payload)
-    const { id, protocol, totalSize } = hello
-    if (protocol !== PROTOCOL)
-      throw new PeerError('the other imago speaks another protocol', {
-        found: String(protocol),
-        expected: PROTOCOL,
-      })
-    if (typeof id !== 'string' || !/^[0-9a-f-]{36}$/.test(id)) throw new PeerError('impossible id')
+  /**
+   * One connection at a time. A source that comes again has lost its first connection, whether or not that was heard
+   * of here: it is cut. Any other is waited for a little. Returns how to end the turn. @throws PeerError
+   */
+  async #takeTurn(stream: FrameStream, id: string): Promise<() => void> {
+    const patience = AbortSignal.timeout(this.#patienceMs)
+    const outOfPatience = new Promise<void>(resolve => patience.addEventListener('abort', () => resolve()))
+    while (this.#current !== undefined) {
+      if (patience.aborted) throw new PeerError('busy with another machine')
+      if (this.#current.id === id) this.#current.stream.destroy()
+      await Promise.race([this.#current.ended, outOfPatience])
+    }
+    let end = () => {}
+    const ended = new Promise<void>(resolve => {
+      end = resolve
+    })
+    this.#current = { stream, id, ended }
+    return () => {
+      this.#current = undefined
+      end()
+    }
+  }
+
+  async #serve(stream: FrameStream, id: string, totalSize: unknown): Promise<Arrival<G> | undefined> {
     const standing = this.#standing(id)
+    if (this.#taken && standing !== 'started') throw new PeerError('busy: it runs another machine')
     if (standing === 'none') {
       this.#drop()
       const incoming = new Incoming(path.join(this.#store, `${id}.part`), Number(totalSize))
@@ -147,6 +169,7 @@ export class Receiver<G extends ReadyGuest> {
     }
     await stream.send(FRAME.verified)
     const decision = await stream.expect(FRAME.commit, FRAME.abort)
+    if (this.#closed) throw new PeerError('this side was told to stop')
     const { guest } = this.#verified
     this.#verified = undefined
     if (decision.type === FRAME.abort) {
@@ -158,6 +181,7 @@ export class Receiver<G extends ReadyGuest> {
     fs.writeFileSync(this.#markerOf(id), '', { mode: 0o600, flag: 'wx' })
     syncDirectory(this.#store)
     holdStarted(this.#markerOf(id))
+    this.#taken = true
     // The guest is ours whether or not the source hears of it.
     await stream.send(FRAME.running).catch(() => {})
     return { id, guest, image: this.imageOf(id), bytes: stream.received }
@@ -174,6 +198,7 @@ export class Receiver<G extends ReadyGuest> {
         FRAME.header,
         FRAME.abort,
       )
+      if (this.#closed) throw new PeerError('this side was told to stop')
       if (frame.type === FRAME.abort) return undefined
       const payload = frame.compressed ? (await import('./zstd.js')).decompress(frame.payload) : frame.payload
       const header = incoming.take(frame.type, payload)
@@ -197,6 +222,20 @@ export class Receiver<G extends ReadyGuest> {
   async close(): Promise<void> {
     this.#closed = true
     this.#drop()
-    await this.#verified?.guest.release()
+    const guest = this.#verified?.guest
+    this.#verified = undefined
+    await guest?.release()
   }
+}
+
+/** What a source says first. @throws PeerError */
+async function hearHello(stream: FrameStream): Promise<{ id: string; totalSize: unknown }> {
+  const { id, protocol, totalSize } = parseJson((await stream.expect(FRAME.hello)).payload)
+  if (protocol !== PROTOCOL)
+    throw new PeerError('the other imago speaks another protocol', {
+      found: String(protocol),
+      expected: PROTOCOL,
+    })
+  if (typeof id !== 'string' || !/^[0-9a-f-]{36}$/.test(id)) throw new PeerError('impossible id')
+  return { id, totalSize }
 }

@@ -10,7 +10,7 @@ import { decodeScratch, IMAGE_SIZE, IMAGE_SIZE_PACKED } from '../formats/scratch
 import { type ImagoError, PeerError, UnreadableError } from '../lib/errors.js'
 import { type ConnectOptions, connectPlain } from './channel.js'
 
-/** A sender that says nothing for so long is given up. */
+/** A sender that says nothing, or a receiver that takes nothing, for so long is given up. */
 const SILENCE_MS = 30_000
 const MOST_SENDERS = 8
 
@@ -32,6 +32,7 @@ export async function sendSeed(
   decodeScratch(bytes, image)
   const socket = await connectPlain(host, port, options)
   options.onConnect()
+  socket.setTimeout(SILENCE_MS, () => socket.destroy(new Error('it takes nothing')))
   try {
     socket.end(bytes)
     // Not until it is closed: a ScratchVM may keep the connection while its guest runs.

@@ -14,6 +14,8 @@ import type { Incoming } from './incoming.js'
 import type { Standing } from './receive-machine.js'
 
 const CHUNK = 1 << 20
+/** So many frames go to a target before it syncs what it wrote: at the end little is left, and it is never silent for long. */
+const FRAMES_A_ROUND = 128
 /** Pre-copy ends when so little is left, or when rounds no longer help. */
 const SMALL_ENOUGH = 256
 const MOST_ROUNDS = 10
@@ -58,6 +60,7 @@ export async function sendImage(
       const address = extent.address + BigInt(done)
       const bytes = source.read(memoryOffset + Number(address), Math.min(CHUNK, Number(extent.length) - done))
       await sendPages(stream, address, bytes, options)
+      if (frame % FRAMES_A_ROUND === 0) await stream.send(FRAME.round)
     }
   for (const [i, file] of record.files.entries()) {
     if (file.contentOffset === 0n) continue

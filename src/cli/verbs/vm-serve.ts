@@ -34,6 +34,7 @@ export const command: Command = {
     const { Receiver } = await import('../../migrate/receive-machine.js')
     const { MicroVm } = await import('../../engines/microvm/micro-vm.js')
     const { printBlock, runSession } = await import('../vm-session.js')
+    const { unlessInterrupted } = await import('../vm-wishes.js')
     const host = options.host as string
     const port = portOf(options.port as string)
     const store = path.resolve(options.store as string)
@@ -74,16 +75,7 @@ export const command: Command = {
     const address = server.address()
     if (address === null || typeof address === 'string') throw new UsageError('no port')
     output.note(`Waiting for VM image on port ${address.port}...`)
-    const interrupt = new AbortController()
-    const onInterrupt = () => interrupt.abort()
-    process.once('SIGINT', onInterrupt)
-    process.once('SIGTERM', onInterrupt)
-    const first = await Promise.race([
-      arrival,
-      new Promise<undefined>(resolve => interrupt.signal.addEventListener('abort', () => resolve(undefined))),
-    ])
-    process.off('SIGINT', onInterrupt)
-    process.off('SIGTERM', onInterrupt)
+    const first = await unlessInterrupted(arrival)
     try {
       if (first === undefined) return ExitCode.interrupted
       output.note(`Received ${first.bytes} bytes`)

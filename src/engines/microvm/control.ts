@@ -32,6 +32,8 @@ export interface Saved {
 type Answer = Saved | { readonly failed: string; readonly message: string }
 
 const MOST_REQUEST = 16384
+/** A request is one line, sent at once. */
+const REQUEST_MS = 10_000
 const folderOf = (uid: number) => `/tmp/imago-vm-${uid}`
 
 /** Where the monitor with this pid listens. */
@@ -117,6 +119,8 @@ export function listenForRequests(
   }
   const server = net.createServer({ allowHalfOpen: true }, socket => {
     socket.on('error', () => {})
+    // The guest's end ends its monitor, whoever is still connected.
+    socket.unref()
     serve(socket, save).catch(() => socket.destroy())
   })
   server.on('error', () => {})
@@ -144,9 +148,13 @@ async function serve(socket: net.Socket, save: (request: SaveRequest) => Promise
 
 async function lineFrom(socket: net.Socket): Promise<string> {
   let text = ''
+  socket.setTimeout(REQUEST_MS, () => socket.destroy(new Error('no request')))
   for await (const chunk of socket.iterator({ destroyOnReturn: false })) {
     text += String(chunk)
-    if (text.endsWith('\n')) return text
+    if (text.endsWith('\n')) {
+      socket.setTimeout(0)
+      return text
+    }
     if (text.length > MOST_REQUEST) break
   }
   throw new UsageError('no request')

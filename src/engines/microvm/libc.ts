@@ -32,6 +32,13 @@ export function hostCall(
   return Number(result) === -1 ? -koffi.errno() : Number(result)
 }
 
+const siginterrupt = libc.func('int siginterrupt(int signal, int interrupt)')
+
+/** Waiting system calls end with EINTR when this signal comes, whatever its handler was installed with. */
+export function interruptCalls(signal: number): void {
+  siginterrupt(signal, 1)
+}
+
 function word(value: Word): number | bigint {
   return typeof value === 'object' ? addressOf(value) : value
 }

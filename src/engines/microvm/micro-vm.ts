@@ -7,11 +7,10 @@
  *   stop() ─ word, eventfd, kick ─────► … ends with 'stopped'
  *   save(path) ─────── save ──────────► image written, synced, renamed
  */
-import { once } from 'node:events'
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
-import { errorNamed, HostError } from '../../lib/errors.js'
+import { errorNamed, HostError, ImagoError } from '../../lib/errors.js'
 import type { StopHandle } from './cpu.js'
-import { hostCall, NR, viewOf } from './libc.js'
+import { hostCall, interruptCalls, NR, viewOf } from './libc.js'
 import type {
   Ended,
   EngineName,
@@ -31,11 +30,14 @@ const SIGURG = 23
 const EFD_NONBLOCK = 0o4000
 const EFD_CLOEXEC = 0o2000000
 
-/** With a handler of Node's installed, the signal interrupts KVM_RUN and waiting calls; nobody else uses it. */
+/** With a handler of Node's installed, the signal interrupts KVM_RUN and calls that wait; nobody else uses it. */
 let kickInstalled = false
 function installKick(): void {
-  if (!kickInstalled) process.on('SIGURG', () => {})
+  if (kickInstalled) return
   kickInstalled = true
+  process.on('SIGURG', () => {})
+  // Node asks for SA_RESTART: a guest's write to a full pipe, or its wait for a lock, would never hear of a stop.
+  interruptCalls(SIGURG)
 }
 
 /**
@@ -105,12 +107,15 @@ export class MicroVm {
       const ready = (await nextReply(worker)) as Reply & { kind: 'ready' }
       return new MicroVm(options, worker, new Int32Array(buffer), wakeFd, alarms.port2, ready)
     } catch (error) {
+      await worker.terminate()
       hostCall(NR.close, wakeFd)
       throw error
     }
   }
 
+  /** @throws what the worker met; ImagoError when its thread has ended */
   async #ask<K extends Reply['kind']>(request: Request, _kind: K): Promise<Reply & { kind: K }> {
+    if (this.#isDead) throw new ImagoError(THREAD_ENDED)
     this.#worker.postMessage(request)
     return (await nextReply(this.#worker)) as Reply & { kind: K }
   }
@@ -215,18 +220,49 @@ export class MicroVm {
     return pages
   }
 
-  /** Gives everything back to the host. */
+  /** True when its thread has ended: nothing would ever answer. */
+  get #isDead(): boolean {
+    return this.#worker.threadId < 0
+  }
+
+  /** Gives everything back to the host; a guest that still runs is stopped first. What a thread that died held goes with the process. */
   async release(): Promise<void> {
     clearTimeout(this.#alarm)
-    await this.#ask({ command: 'release' }, 'done')
-    hostCall(NR.close, this.#wakeFd)
-    await this.#worker.terminate()
+    try {
+      await this.stop()
+      if (!this.#isDead) await this.#ask({ command: 'release' }, 'done')
+    } catch (error) {
+      if (!this.#isDead) throw error
+    } finally {
+      await this.#worker.terminate()
+      hostCall(NR.close, this.#wakeFd)
+    }
   }
 }
 
-/** The worker's answer; its errors become errors here, of the same class. */
-async function nextReply(worker: Worker): Promise<Reply> {
-  const [message] = (await once(worker, 'message')) as [Reply]
-  if (message.kind !== 'failed') return message
-  throw errorNamed(message.name, message.message, message.details)
+const THREAD_ENDED = 'the thread of the guest has ended'
+
+/** The worker's answer; its errors become errors here, of the same class. @throws ImagoError when it ends without one */
+export async function nextReply(worker: Worker): Promise<Reply> {
+  const reply = await new Promise<Reply>((resolve, reject) => {
+    const settle = () => {
+      worker.off('message', answered)
+      worker.off('error', failed)
+      worker.off('exit', ended)
+    }
+    const answered = (message: Reply) => {
+      settle()
+      resolve(message)
+    }
+    const failed = (error: Error) => {
+      settle()
+      reject(error)
+    }
+    const ended = () => failed(new ImagoError(THREAD_ENDED))
+    worker.on('message', answered)
+    worker.on('error', failed)
+    worker.on('exit', ended)
+  })
+  if (reply.kind !== 'failed') return reply
+  throw errorNamed(reply.name, reply.message, reply.details)
 }
