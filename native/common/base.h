@@ -18,7 +18,9 @@
 #define ERROR_INTERRUPTED (-4)
 #define ERROR_NO_SUCH_PROCESS (-3)
 #define ERROR_NO_CHILD (-10)
+#define ERROR_WOULD_BLOCK (-11)
 #define ERROR_INVALID (-22)
+#define ERROR_TIMED_OUT (-110)
 
 /* call(read, fd, buffer, size): the system call of that name; returns -errno on failure. */
 #define CALL_PICK(a, b, c, d, e, f, g, n, ...) n

@@ -14,19 +14,28 @@ ARCH_DEFINE_RESTORER(return_from_signal);
 static void enter_resumed(uint64_t frame, uint64_t leader);
 struct resume_block imago_resume_block = {.magic = RESUME_MAGIC, .version = RESUME_VERSION, .entry = (uint64_t)enter_resumed};
 
-/* True while the writer of the last checkpoint is still at work. */
-static bool writer_at_work(void) {
+/* True when there is no such process, or only what nobody has waited for yet; or, with `name`, when it is another one by now. */
+static bool has_ended(int32_t pid, const char *name) {
   TEXT(path, 64);
-  char stat[64];
-  if (last_writer <= 0) return false;
-  put(&path, "/proc/"), put_decimal(&path, last_writer), put(&path, "/stat");
+  char stat[64]; /* "4711 (name) S …" */
+  if (pid <= 0 || call(kill, pid, 0) == ERROR_NO_SUCH_PROCESS) return true;
+  put(&path, "/proc/"), put_decimal(&path, pid), put(&path, "/stat");
   const long fd = call(openat, AT_FDCWD, path.start, O_RDONLY | O_CLOEXEC, 0);
   if (failed(fd)) return false;
   const long size = call(read, fd, stat, sizeof stat - 1);
   call(close, fd);
   stat[size > 0 ? size : 0] = 0;
-  const char *state = find_text(stat, "(imago-writer) ");
-  return state != 0 && state[15] != 'Z' && state[15] != 'X'; /* nobody may have reaped it */
+  char *end = 0;
+  for (char *at = stat; *at != 0; at++)
+    if (*at == ')') end = at;
+  if (end == 0) return true;
+  *end = 0;
+  const char *begin = find_text(stat, "(");
+  return end[2] == 'Z' || end[2] == 'X' || (name != 0 && !same_text(begin + 1, name));
+}
+
+static bool writer_at_work(void) {
+  return !has_ended(last_writer, "imago-writer");
 }
 
 /*
@@ -66,7 +75,7 @@ __attribute__((noinline)) static long fork_writer(struct scratch *scratch) {
 static void wait_for_writer(struct scratch *scratch, long writer) {
   while (__atomic_load_n(&scratch->go, __ATOMIC_ACQUIRE) == GO_WAIT) {
     futex_wait(&scratch->go, GO_WAIT, true, NANOSECONDS);
-    if (call(kill, writer, 0) == ERROR_NO_SUCH_PROCESS && scratch->go == GO_WAIT) {
+    if (has_ended(writer, 0) && scratch->go == GO_WAIT) {
       struct text message = {scratch->message, scratch->message, scratch->message + MESSAGE_SIZE - 1};
       put(&message, "the process that writes the image was killed");
       scratch->go = GO_REFUSED;
@@ -81,12 +90,20 @@ static void refuse(struct scratch *scratch, const char *why, long error) {
   scratch->go = GO_REFUSED;
 }
 
+/* imago asks for one while another is being taken: it shall not wait for an answer. */
+static void turn_away(const siginfo_t *info) {
+  struct options *options = (struct options *)call(mmap, 0, round_up(sizeof *options, PAGE), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (failed((long)options)) return;
+  if (read_request(options, info)) reply_line(options, "error another checkpoint of it is just being taken");
+  call(munmap, options, round_up(sizeof *options, PAGE));
+}
+
 static void checkpoint(siginfo_t *info, void *context) {
   const uint64_t start = clock_nanoseconds(1);
   struct scratch *scratch = (struct scratch *)call(mmap, 0, round_up(sizeof *scratch, PAGE), PROT_READ | PROT_WRITE,
                                                    MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (failed((long)scratch)) {
-    call(write, 2, "imago: no checkpoint: no address space left\n", 44);
+    say("imago: no checkpoint: no address space left\n");
     forget_request();
     return;
   }
@@ -98,15 +115,14 @@ static void checkpoint(siginfo_t *info, void *context) {
   scratch->session = call(getsid, 0);
   scratch->leader_tid = call(gettid);
   scratch->options = defaults;
-  bool withdrawn = false;
-  if (is_of_imago(info)) {
-    scratch->options.requester = info->si_pid;
-    withdrawn = !read_request(&scratch->options, scratch->pid);
+  if (is_request(info) && !read_request(&scratch->options, info)) { /* imago has gone, or wants nothing any more */
+    forget_request();
+    call(munmap, scratch, scratch->size);
+    return;
   }
   scratch->process_fd = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
   scratch->maps_fd = call(openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
-  if (withdrawn) scratch->go = GO_REFUSED; /* nobody is there to be told */
-  else if (writer_at_work()) refuse(scratch, "the last one is still being written", 0);
+  if (writer_at_work()) refuse(scratch, "the last one is still being written", 0);
   else if (scratch->process_fd < 0 || scratch->maps_fd < 0) refuse(scratch, "/proc is not there", scratch->process_fd);
   else if (place_identity(scratch->process_fd, PLACE_PID_FOR_CHILDREN) != inherited_places[PLACE_PID_FOR_CHILDREN])
     refuse(scratch, "keep a program that has left its pid namespace for its children: the writer would be one of them", 0);
@@ -131,7 +147,7 @@ static void checkpoint(siginfo_t *info, void *context) {
   if (scratch->maps_fd >= 0) call(close, scratch->maps_fd);
   if (scratch->go == GO_REFUSED) {
     checkpoints_taken -= checkpoints_taken > 0;
-    if (!withdrawn) tell_refusal(&scratch->options, scratch->message);
+    tell_refusal(&scratch->options, scratch->message);
   }
   call(munmap, scratch, scratch->size);
 }
@@ -139,7 +155,11 @@ static void checkpoint(siginfo_t *info, void *context) {
 static void on_checkpoint_signal(int signal, siginfo_t *info, void *context) {
   (void)signal;
   uint32_t idle = 0;
-  if (!__atomic_compare_exchange_n(&busy, &idle, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) return;
+  if (!__atomic_compare_exchange_n(&busy, &idle, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+    if (is_request(info)) turn_away(info);
+    set_back_interrupted_call(context);
+    return;
+  }
   if (may_begin(info)) checkpoint(info, context);
   set_back_interrupted_call(context);
   __atomic_store_n(&busy, 0, __ATOMIC_RELEASE);

@@ -29,7 +29,7 @@ struct options {
   char output[PATH_SIZE]; /* template: %p the pid, %n the number of the checkpoint */
   char reply[PATH_SIZE];  /* where progress and outcome go; empty: nowhere */
   uint32_t force, blocking, hold, files;
-  int32_t requester; /* pid of the imago that asked; 0: none */
+  char request[3 * PATH_SIZE]; /* the text of the request */
 };
 
 /* What a thread notes of itself when it stops. */
@@ -91,7 +91,8 @@ extern int checkpoint_signal __attribute__((visibility("hidden")));
  * (program.c, linked into programs of imago cc).
  */
 bool may_begin(siginfo_t *info);              /* by this signal; it may become the one that asked first. False: not now */
-uint32_t stop_others(struct scratch *scratch); /* makes threads take the stop signal that have not yet; returns how many */
+/* Makes threads take the stop signal that have not yet, and counts them; returns how many others there are, stopped or not. */
+uint32_t stop_others(struct scratch *scratch, uint32_t *signalled_now);
 void forget_request(void);                    /* nobody wants anything any more */
 uint64_t usual_clear_tid(void);               /* what every thread has for set_tid_address, where the kernel does not tell; 0: unknown */
 uint32_t own_protection(uint64_t start, uint64_t end); /* what a mapping of a file has besides, as the program itself knows */
@@ -108,11 +109,13 @@ void note_pending(struct scratch *scratch, uint32_t tid);
 void note_timers(struct scratch *scratch);
 /* options.c */
 void read_environment(struct options *options);
-bool is_of_imago(const siginfo_t *info); /* a signal that tells of a request, and so the pid of who asks */
-bool request_is_there(int32_t pid);
-bool read_request(struct options *options, int32_t pid); /* false: it has been withdrawn */
+bool is_request(const siginfo_t *info);       /* a signal that tells of one, and so the pid of who asks */
+bool request_is_there(const siginfo_t *info); /* not withdrawn, and somebody waits for it */
+bool read_request(struct options *options, const siginfo_t *info);
+bool reply_is_awaited(const struct options *options);
 void reply_line(const struct options *options, const char *line);
 void tell_refusal(const struct options *options, const char *why);
+void say(const char *text); /* on standard error, if that takes it at once */
 /* writer.c: runs in the copy; never returns. */
 __attribute__((noreturn)) void write_image(struct scratch *scratch, uint32_t number);
 

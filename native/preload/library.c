@@ -6,8 +6,7 @@ bool may_begin(siginfo_t *info) {
   return true;
 }
 
-/* Signals every thread not yet signalled; returns how many. */
-uint32_t stop_others(struct scratch *scratch) {
+uint32_t stop_others(struct scratch *scratch, uint32_t *signalled_now) {
   char entries[1024];
   uint32_t count = 0;
   const long directory = call(openat, scratch->process_fd, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
@@ -16,9 +15,10 @@ uint32_t stop_others(struct scratch *scratch) {
       const char *name = entries + at + 19;
       const uint32_t tid = take_number(&name, 10);
       if (tid == 0 || tid == (uint32_t)scratch->leader_tid || tid >= sizeof scratch->signalled * 8) continue;
+      count++;
       if (scratch->signalled[tid / 8] >> tid % 8 & 1) continue;
       scratch->signalled[tid / 8] |= 1 << tid % 8;
-      if (send_stop(scratch, tid)) count++;
+      if (send_stop(scratch, tid)) ++*signalled_now;
     }
   call(close, directory);
   return count;

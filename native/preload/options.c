@@ -2,9 +2,10 @@
  * What the user wants: from the environment, for every checkpoint, and from a request of `imago checkpoint`, for one.
  *
  *   IMAGO_OUTPUT=myckpt-%p-%n  IMAGO_SIGNAL=12  IMAGO_OPTIONS=force,blocking,files
- *   /tmp/imago-request-PID: a line an option: output PATH, reply PATH, force, blocking, hold, files
- * A request is read only when the signal says so (sigqueue with the value "imago"), and only from a file of the own user or root. Who asked
- * withdraws it by removing the file.
+ *   /tmp/imago-request-PID-IMAGO: a line an option: output PATH, reply PATH, force, blocking, hold, files
+ * A request is read only when the signal says so (sigqueue with a value whose low five bytes are "imago", the others the pid of that imago), and
+ * only from a file of the own user or root. Who asked withdraws it by removing the file, and locks the reply
+ * as long as he waits for it.
  */
 #include "checkpoint.h"
 #include <linux/stat.h>
@@ -41,28 +42,49 @@ void read_environment(struct options *options) {
   }
 }
 
-bool is_of_imago(const siginfo_t *info) {
-  return info->si_code == -1 /* SI_QUEUE */ && (uint64_t)info->si_value.sival_ptr == 0x6f67616d69ul;
+#define REQUEST_WORD 0x6f67616d69ul /* "imago" */
+#define REQUEST_BITS 40
+
+bool is_request(const siginfo_t *info) {
+  return info->si_code == -1 /* SI_QUEUE */ && ((uint64_t)info->si_value.sival_ptr & ((1ul << REQUEST_BITS) - 1)) == REQUEST_WORD;
 }
 
-#define REQUEST_PATH(path, pid) \
-  TEXT(path, 64);               \
-  put(&path, "/tmp/imago-request-"), put_decimal(&path, pid)
-
-bool request_is_there(int32_t pid) {
-  REQUEST_PATH(path, pid);
-  return call(faccessat, AT_FDCWD, path.start, 0) == 0;
+/* /tmp/imago-KIND-PID-IMAGO */
+static void put_name(struct text *path, const char *kind, const siginfo_t *info) {
+  put(path, "/tmp/imago-"), put(path, kind), put(path, "-"), put_decimal(path, call(getpid));
+  put(path, "-"), put_decimal(path, (uint64_t)info->si_value.sival_ptr >> REQUEST_BITS);
 }
 
-bool read_request(struct options *options, int32_t pid) {
-  static char request[PATH_SIZE * 3];
-  REQUEST_PATH(path, pid);
+static bool is_locked(const char *path) {
+  const long fd = call(openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0);
+  if (failed(fd)) return false;
+  const long lock = call(flock, fd, 2 | 4 /* LOCK_EX | LOCK_NB */);
+  call(close, fd);
+  return lock == ERROR_WOULD_BLOCK;
+}
+
+bool request_is_there(const siginfo_t *info) {
+  TEXT(request, 64);
+  TEXT(reply, 64);
+  put_name(&request, "request", info), put_name(&reply, "reply", info);
+  return call(faccessat, AT_FDCWD, request.start, 0) == 0 && is_locked(reply.start);
+}
+
+bool reply_is_awaited(const struct options *options) {
+  return is_locked(options->reply);
+}
+
+/* False when there is none to be trusted. */
+bool read_request(struct options *options, const siginfo_t *info) {
+  char *request = options->request;
+  TEXT(path, 64);
+  put_name(&path, "request", info);
   const long fd = call(openat, AT_FDCWD, path.start, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0);
   if (failed(fd)) return false;
   struct statx stat;
   const bool trusted = !failed(call(statx, fd, "", 0x1000 /* AT_EMPTY_PATH */, STATX_BASIC_STATS, &stat)) &&
                        (stat.stx_mode & 0170000) == 0100000 && (stat.stx_uid == 0 || stat.stx_uid == (uint32_t)call(geteuid));
-  const long size = trusted ? call(read, fd, request, sizeof request - 1) : 0;
+  const long size = trusted ? call(read, fd, request, sizeof options->request - 1) : 0;
   call(close, fd);
   call(unlinkat, AT_FDCWD, path.start, 0);
   request[size > 0 ? size : 0] = 0;
@@ -76,12 +98,12 @@ bool read_request(struct options *options, int32_t pid) {
     else take_word(options, line);
     line = next;
   }
-  return true;
+  return trusted;
 }
 
 void reply_line(const struct options *options, const char *line) {
   if (options->reply[0] == 0) return;
-  const long fd = call(openat, AT_FDCWD, options->reply, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0);
+  const long fd = call(openat, AT_FDCWD, options->reply, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0);
   if (failed(fd)) return;
   TEXT(text, MESSAGE_SIZE + PATH_SIZE);
   put(&text, line), put(&text, "\n");
@@ -89,9 +111,16 @@ void reply_line(const struct options *options, const char *line) {
   call(close, fd);
 }
 
+/* A pipe that nobody reads shall not stop the program here, where it takes no signals. */
+void say(const char *text) {
+  struct { int fd; short events, returned; } poll = {2, 4 /* POLLOUT */, 0};
+  const struct time_pair now = {0, 0};
+  if (call(ppoll, &poll, 1, &now, 0, 8) == 1 && poll.returned & 4) call(write, 2, text, length_of(text));
+}
+
 void tell_refusal(const struct options *options, const char *why) {
   if (options->reply[0] != 0) return reply_line(options, why);
   TEXT(text, MESSAGE_SIZE + 64);
   put(&text, "imago: no checkpoint: "), put(&text, why), put(&text, "\n");
-  call(write, 2, text.start, text.at - text.start);
+  say(text.start);
 }

@@ -29,6 +29,7 @@ void __imago_stand_still(void) OF_THE_RUNTIME;
 static siginfo_t asked; /* by the signal that began it */
 static uint64_t asked_at;
 static volatile bool others_asked;
+static uint32_t others;
 
 static bool change(enum request from, enum request to) {
   unsigned long expected = from;
@@ -68,14 +69,13 @@ static bool all_are_here(void) {
 }
 
 static bool still_wanted(void) {
-  if (is_of_imago(&asked)) return call(kill, asked.si_pid, 0) != ERROR_NO_SUCH_PROCESS && request_is_there(call(getpid));
+  if (is_request(&asked)) return request_is_there(&asked);
   return clock_nanoseconds(1) - asked_at < PATIENCE;
 }
 
 static void give_up(void) {
-  static const char message[] = "imago: no checkpoint: a thread did not come to a migration point within 30 s\n";
   if (!change(CHECKPOINT, NONE)) return;
-  if (!is_of_imago(&asked)) call(write, 2, message, sizeof message - 1);
+  if (!is_request(&asked)) say("imago: no checkpoint: a thread did not come to a migration point within 30 s\n");
   futex_wake(request_futex(), false);
 }
 
@@ -94,15 +94,15 @@ void __imago_stand_still(void) {
   else if (request != NONE) futex_wait(request_futex(), request, false, NANOSECONDS / 100);
 }
 
-/* All at once; asked again, there are no more. */
-uint32_t stop_others(struct scratch *scratch) {
+/* All at once: they stand still already. */
+uint32_t stop_others(struct scratch *scratch, uint32_t *signalled_now) {
   (void)scratch;
-  if (others_asked) return 0;
+  if (others_asked) return others;
   others_asked = true;
-  const uint32_t count = __imago_parked - 1;
+  *signalled_now = others = __imago_parked - 1;
   change(CLAIMED, STOPPING);
   futex_wake(request_futex(), false);
-  return count;
+  return others;
 }
 
 void forget_request(void) {

@@ -5,7 +5,6 @@
 #include "writer.h"
 
 #define LOCK_EXCLUSIVE_NOW (2 | 4) /* flock(2): LOCK_EX | LOCK_NB */
-#define ERROR_WOULD_BLOCK (-11)
 
 /* The pid in the name of a temporary file of this image, or 0. `stem` is ".NAME.". */
 static int writer_in(const char *name, const char *stem) {

@@ -79,6 +79,12 @@ void stop_here(void) {
   if (current != 0) send_stop(current, call(gettid));
 }
 
+/* What still waits for a thread would end the program once nobody handles it any more. To ignore a signal throws away all that wait. */
+static void take_back_stops(void) {
+  const struct kernel_action ignore = {.handler = 1 /* SIG_IGN */};
+  call(rt_sigaction, STOP_SIGNAL, &ignore, 0, 8);
+}
+
 bool stop_threads(struct scratch *scratch) {
   const struct kernel_action action = {
     .handler = (uint64_t)on_stop_signal,
@@ -90,20 +96,23 @@ bool stop_threads(struct scratch *scratch) {
   stopped = released = left = 0;
   call(rt_sigaction, STOP_SIGNAL, &action, &scratch->stop_action, 8);
   const uint64_t limit = clock_nanoseconds(1) + STOP_LIMIT;
-  uint32_t signalled = 0;
-  for (uint32_t found; (found = stop_others(scratch)) != 0;) {
-    signalled += found;
-    for (uint32_t seen; (seen = __atomic_load_n(&stopped, __ATOMIC_ACQUIRE)) < signalled;) {
-      futex_wait(&stopped, seen, false, NANOSECONDS / 10);
-      if (clock_nanoseconds(1) < limit) continue;
-      struct text message = {scratch->message, scratch->message, scratch->message + MESSAGE_SIZE - 1};
-      put(&message, "error ");
-      put_decimal(&message, signalled - stopped);
-      put(&message, " of its threads did not stop within 10 s: they block signal 33, sleep in the kernel, or have ended while "
-                    "their process goes on");
-      scratch->go = GO_REFUSED;
-      return false;
-    }
+  for (;;) {
+    const uint32_t seen = __atomic_load_n(&stopped, __ATOMIC_ACQUIRE);
+    uint32_t signalled_now = 0;
+    const uint32_t others = stop_others(scratch, &signalled_now);
+    if (signalled_now == 0 && others <= seen) break; /* who stood still then has made no thread since */
+    /* One that was ending never stops; then the wait is short, and it is looked again who is there. */
+    for (uint32_t now; (now = __atomic_load_n(&stopped, __ATOMIC_ACQUIRE)) < others;)
+      if (futex_wait(&stopped, now, false, NANOSECONDS / 200) == ERROR_TIMED_OUT) break;
+    if (clock_nanoseconds(1) < limit) continue;
+    struct text message = {scratch->message, scratch->message, scratch->message + MESSAGE_SIZE - 1};
+    put(&message, "error ");
+    put_decimal(&message, others - stopped);
+    put(&message, " of its threads did not stop within 10 s: they block signal 33, sleep in the kernel, or have ended while "
+                  "their process goes on");
+    scratch->go = GO_REFUSED;
+    take_back_stops();
+    return false;
   }
   if (scratch->thread_count < MAX_THREADS - 1) return true;
   struct text message = {scratch->message, scratch->message, scratch->message + MESSAGE_SIZE - 1};

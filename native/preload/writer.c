@@ -50,18 +50,15 @@ static void refuse_losses(struct writer *writer) {
     put(&line, scratch->options.reply[0] != 0 ? "loss " : "imago: cannot keep ");
     put_bytes(&line, list->strings + loss->what.offset, loss->what.length);
     if (scratch->options.reply[0] != 0) reply_line(&scratch->options, line.start);
-    else put(&line, "\n"), call(write, 2, line.start, line.at - line.start);
+    else put(&line, "\n"), say(line.start);
   }
   give_up(writer, "refused");
 }
 
-/* Keeps the program standing until imago has verified the image and ended it, let it go, or gone away itself. */
+/* Keeps the program standing until imago has verified the image and ended it, or waits no more: it lets it go, or has gone away itself. */
 static void hold(struct writer *writer) {
-  struct scratch *scratch = writer->scratch;
-  TEXT(release, PATH_SIZE);
-  put(&release, scratch->options.reply), put(&release, ".release");
-  while (call(faccessat, AT_FDCWD, release.start, 0) != 0 && call(kill, scratch->options.requester, 0) != ERROR_NO_SUCH_PROCESS &&
-         call(kill, scratch->pid, 0) != ERROR_NO_SUCH_PROCESS) {
+  const struct scratch *scratch = writer->scratch;
+  while (reply_is_awaited(&scratch->options) && call(kill, scratch->pid, 0) != ERROR_NO_SUCH_PROCESS) {
     const struct time_pair pause = {0, 5000000};
     call(nanosleep, &pause, 0);
   }

@@ -34,7 +34,7 @@ static bool leads_session(void) {
 }
 
 static bool has_terminal(void) {
-  const long fd = call(openat, AT_FDCWD, "/dev/tty", O_RDONLY | O_CLOEXEC | O_NOCTTY, 0);
+  const long fd = call(openat, AT_FDCWD, "/dev/tty", O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
   if (failed(fd)) return false;
   call(close, fd);
   return true;
@@ -46,10 +46,11 @@ static void lead_again(void) {
   } else if (image.process.process_group == image.process.pid && !has_terminal()) call(setpgid, 0, 0);
 }
 
-/* Passes on what is sent to this process, but not what the terminal sends to both; ends as the child ends. */
+/* Passes on what is sent to this process, but not what the terminal sends to both; stops and ends as the child does, for who waits for this one. */
 static __attribute__((noreturn)) void stand_in(long child, bool is_init) {
   const bool alone = leads_session(); /* the terminal sends nothing to the child */
   const uint64_t all = ~0ul;
+  const long self = call(getpid);
   int status = 0;
   call(close_range, 3, ~0u, 0);
   for (;;) {
@@ -57,9 +58,12 @@ static __attribute__((noreturn)) void stand_in(long child, bool is_init) {
     const long signal = call(rt_sigtimedwait, &all, &info, 0, 8);
     if (signal == SIGCHLD || failed(signal)) {
       long ended;
-      while ((ended = call(wait4, -1, &status, WNOHANG, 0)) > 0)
+      while ((ended = call(wait4, -1, &status, WNOHANG | WUNTRACED, 0)) > 0)
         if (ended == child) break;
-      if (ended == child) break;
+      const int stopped_by = (status & 0xff) == 0x7f ? status >> 8 & 0xff : 0;
+      if (ended == child && stopped_by == 0) break;
+      /* By the terminal (SIGTSTP, SIGTTIN, SIGTTOU): the shell waits for this process to stop, and continues both. */
+      if (ended == child && stopped_by >= 20 && stopped_by <= 22) call(kill, self, 19 /* SIGSTOP */);
     } else if (info.si_code <= 0 || alone) call(kill, child, signal);
   }
   const int signal = status & 0x7f;
@@ -69,7 +73,6 @@ static __attribute__((noreturn)) void stand_in(long child, bool is_init) {
     const uint64_t no_core[2] = {0, 0}, none = 0;
     call(prlimit64, 0, 4 /* RLIMIT_CORE */, no_core, 0);
     call(rt_sigaction, signal, &action, 0, 8);
-    const long self = call(getpid);
     call(kill, self, signal);
     call(rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, 8);
   }

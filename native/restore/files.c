@@ -33,6 +33,7 @@ static void write_content(const struct note_description *description, int fd, ui
     read_image(chunk, size, description->content_offset + at);
     const long done = to == ~0ul ? call(write, fd, chunk, size) : call(pwrite64, fd, chunk, size, to + at);
     if (done == ERROR_INTERRUPTED) continue;
+    if (done == ERROR_WOULD_BLOCK) die(EXIT_HOST, "this user's pipes hold less than what was in one (sysctl fs.pipe-user-pages-soft)", 0, 0);
     if (failed(done) || done == 0) die(EXIT_FAILED, "cannot write back the content of a file", text_of(NOTE_TYPE_DESCRIPTION, description->path), done);
     at += done;
   }
@@ -101,7 +102,7 @@ static int open_pipe(uint32_t index, const struct note_description *description)
   while (known < count && pipes[known].inode != description->inode) known++;
   if (known == count) {
     int ends[2];
-    const long made = call(pipe2, ends, O_CLOEXEC);
+    const long made = call(pipe2, ends, O_CLOEXEC | O_NONBLOCK); /* nobody reads yet; the ends proper are opened below */
     if (failed(made)) die(EXIT_HOST, "cannot make a pipe", 0, made);
     pipes[count].inode = description->inode;
     pipes[count].ends[0] = lift(ends[0]), pipes[count].ends[1] = lift(ends[1]);

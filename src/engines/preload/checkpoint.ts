@@ -2,7 +2,7 @@
  * Asking a program to freeze itself, and waiting for its image.
  *
  *   imago                                                  the program (native/preload)
- *   /tmp/imago-request-PID, /tmp/imago-reply-… are made
+ *   /tmp/imago-request-…, /tmp/imago-reply-… are made
  *   sigqueue(signal, "imago") ───────────────────────────► reads the request, freezes, goes on
  *   reads the reply as it grows   ◄─────────────────────── "writer PID", "progress BYTES ABOUT", "done PAUSE PATH" | "error …" | "loss …", "refused"
  *   verifies the image; with --stop ends the program, which stood still until then

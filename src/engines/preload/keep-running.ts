@@ -46,10 +46,16 @@ export async function keepRunning(
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const)
     process.on(signal, () => signal !== 'SIGINT' && child.kill(signal)) // Ctrl-C reaches both
   return new Promise((resolve, reject) => {
-    child.on('error', reject)
-    child.on('exit', (code, signal) => {
+    const stop = () => {
       running = false
       clearTimeout(timer)
+    }
+    child.on('error', error => {
+      stop()
+      reject(error)
+    })
+    child.on('exit', (code, signal) => {
+      stop()
       resolve(code ?? 128 + os.constants.signals[signal!])
     })
   })

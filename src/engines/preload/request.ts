@@ -1,10 +1,11 @@
 /**
  * A request to a program to freeze itself, and its reply, in two files: one that it reads and removes, one that it writes and `imago` reads as it grows.
  *
- *   /tmp/imago-request-PID          a line an option (native/preload/options.c)
+ *   /tmp/imago-request-PID-IMAGO    a line an option (native/preload/options.c)
  *   /tmp/imago-reply-PID-IMAGO      "writer PID", "progress BYTES ABOUT", "done PAUSE PATH" | "error …" | "loss …", "refused"
  *
- * The reply is locked while the imago that asked lives: one without a lock was left behind by one that was killed, and is swept.
+ * The reply is locked while the imago that asked lives: one without a lock was left behind by one that was killed, and is swept, its request, too.
+ * A program that is held still until its image is verified (--stop) goes on as soon as nobody holds the lock.
  */
 import fs from 'node:fs'
 import path from 'node:path'
@@ -14,8 +15,8 @@ import { allProcesses, liveProcess } from '../live-process.js'
 import { lockFile, queueSignal } from './libc.js'
 import type { Target } from './target.js'
 
-/** "imago", the value that tells the library to look for a request (native/preload/checkpoint.c). */
-const REQUEST_VALUE = 0x6f67616d69n
+/** "imago" and our pid: the value that tells the library to look for our request (native/preload/options.c). */
+const REQUEST_VALUE = 0x6f67616d69n | (BigInt(process.pid) << 40n)
 /** How long without a word before it is looked whether anybody is left to speak, ms. */
 const QUIET = 100
 /** How long after its writer a program may still tell why there is no image, ms: it lets its threads go first. */
@@ -51,7 +52,7 @@ export class Request {
     sweep(program.root)
     this.#innerReply = `/tmp/imago-reply-${program.innerPid}-${process.pid}`
     this.#reply = program.root + this.#innerReply
-    this.#file = `${program.root}/tmp/imago-request-${program.innerPid}`
+    this.#file = `${program.root}/tmp/imago-request-${program.innerPid}-${process.pid}`
     const output = options.output === undefined ? undefined : path.resolve(options.output)
     if (output?.includes('\n')) throw new HostError('the name of an image cannot hold a newline')
     const lines = [
@@ -183,22 +184,34 @@ export class Request {
   }
 }
 
-/** Removes the replies to imagos that were killed: nobody holds their lock. One that was just made may not have it yet. */
+/** Removes what imagos that were killed left: nobody holds the lock of the reply. One that was just made may not have it yet. */
 function sweep(root: string): void {
   const folder = path.join(root, '/tmp')
-  for (const name of fs.readdirSync(folder).filter(each => /^imago-reply-\d+-\d+$/.test(each))) {
+  const names = fs.readdirSync(folder)
+  for (const name of names.filter(each => /^imago-reply-\d+-\d+$/.test(each))) {
     const file = path.join(folder, name)
     let fd: number | undefined
     try {
       fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK)
-      if (fs.fstatSync(fd).mtimeMs < Date.now() - JUST_MADE && lockFile(fd)) fs.rmSync(file)
+      if (isOld(fs.fstatSync(fd)) && lockFile(fd)) fs.rmSync(file)
     } catch {
       // Another user's, or gone.
     } finally {
       if (fd !== undefined) fs.closeSync(fd)
     }
   }
+  for (const name of names.filter(each => /^imago-request-\d+-\d+$/.test(each))) {
+    const file = path.join(folder, name)
+    try {
+      const awaited = fs.existsSync(file.replace('imago-request-', 'imago-reply-'))
+      if (!awaited && isOld(fs.lstatSync(file))) fs.rmSync(file)
+    } catch {
+      // Another user's, or gone.
+    }
+  }
 }
+
+const isOld = (file: fs.Stats) => file.mtimeMs < Date.now() - JUST_MADE
 
 function refusal(losses: readonly string[]): LossError {
   return new LossError(

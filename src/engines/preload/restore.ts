@@ -1,5 +1,5 @@
 /** Waking up an image: myrestart checks it and becomes the program. */
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
@@ -38,25 +38,27 @@ async function wakeUp(file: string, options: RestoreOptions): Promise<RestoredPr
     child.on('error', reject)
     child.on('exit', (code, signal) => resolve(code ?? 128 + os.constants.signals[signal!]))
   })
+  const stop = passSignalsOn(child) // also while it is still myrestart: the program shall not come to life alone
   const report = await readReport(child.stdio[REPORT] as Readable)
-  if (!report.running) throw failure(await ended, report.error, file)
-  const passOn = (['SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const).map(signal => {
-    const handler = () => child.kill(signal)
-    process.on(signal, handler)
-    return () => process.off(signal, handler)
-  })
-  // Ctrl-C reaches both; what it means is for the program to say.
-  const ignore = () => {}
-  process.on('SIGINT', ignore)
+  if (!report.running) throw failure(await ended.finally(stop), report.error, file)
   if (options.detach) child.unref()
   return {
     pid: report.pid ?? child.pid!,
     remarks: [...(remark === undefined ? [] : [remark]), ...report.remarks],
-    wait: () =>
-      ended.finally(() => {
-        for (const stop of passOn) stop()
-        process.off('SIGINT', ignore)
-      }),
+    wait: () => ended.finally(stop),
+  }
+}
+
+/** What is sent to this process goes to the child, until the returned function is called. Ctrl-C reaches both: what it means is the program's to say. */
+function passSignalsOn(child: ChildProcess): () => void {
+  const signals = ['SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGINT'] as const
+  const handlers = signals.map(signal => {
+    const handler = () => signal !== 'SIGINT' && child.kill(signal)
+    process.on(signal, handler)
+    return () => process.off(signal, handler)
+  })
+  return () => {
+    for (const off of handlers) off()
   }
 }
 
