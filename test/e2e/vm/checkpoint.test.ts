@@ -54,6 +54,7 @@ test('imago checkpoint --stop ends the guest where its image goes on', async ({ 
   const cwd = temporaryFolder()
   const running = await counting(cwd, 40)
   const saved = imago(['checkpoint', String(running.pid), '--stop', '--json'], { cwd })
+  expect(saved.code, saved.stderr).toBe(0)
   const result = JSON.parse(saved.stdout) as { path: string; bytes: number; pauseMs: number }
   expect(result).toMatchObject({ path: path.join(cwd, 'ticks.vm') })
   expect(result.bytes).toBeGreaterThan(4096)
