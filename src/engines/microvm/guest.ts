@@ -5,6 +5,7 @@
 import type { VirtualCpu } from './cpu.js'
 import type { GuestMemory } from './guest-memory.js'
 import type { OpenFiles } from './open-files.js'
+import { cpuTimeOffset, type Timer, type TimerNumber } from './timers.js'
 
 export interface SignalAction {
   handler: bigint
@@ -29,8 +30,10 @@ export interface ProcessState {
   alternateStack: { address: bigint; flags: number; size: bigint }
   /** A sleep that a save cut short: what is left, for restart_syscall(2). */
   sleepLeft: bigint | undefined
-  /** ITIMER_REAL: when it runs out (the host's CLOCK_MONOTONIC, ns) and what it begins again with. */
-  realTimer: { readonly at: bigint; readonly interval: bigint } | undefined
+  /** Those of setitimer(2) that run. */
+  readonly timers: Map<TimerNumber, Timer>
+  /** Added to the CPU time of the thread that runs the guest, it gives the guest's own (timers.ts). */
+  cpuTimeOffset: bigint
   /** The mask that a call which waits with another one (sigsuspend, ppoll) has put aside; never set while the guest runs. */
   maskPutAside: bigint | undefined
   /** The program chooses code by CPU (glibc): its image is bound to hosts with the same features. */
@@ -49,7 +52,8 @@ export function newProcess(name: string): ProcessState {
     actions: new Map(),
     alternateStack: { address: 0n, flags: 2, size: 0n },
     sleepLeft: undefined,
-    realTimer: undefined,
+    timers: new Map(),
+    cpuTimeOffset: cpuTimeOffset(0n),
     maskPutAside: undefined,
     boundToCpu: false,
   }

@@ -5,6 +5,7 @@
  */
 import os from 'node:os'
 import path from 'node:path'
+import type { fileKinds } from '../../formats/microvm/record.js'
 import { UsageError } from '../../lib/errors.js'
 import { cPath, hostCall, NR } from './libc.js'
 
@@ -38,7 +39,7 @@ const S_IFMT = 0o170000
 const S_IFREG = 0o100000
 const S_IFDIR = 0o040000
 
-export type OpenFileKind = 'standard' | 'regular' | 'directory' | 'pipe-read' | 'pipe-write'
+export type OpenFileKind = (typeof fileKinds)[number]
 
 /** POSIX's open file description. */
 export interface OpenFile {

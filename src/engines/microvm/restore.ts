@@ -9,11 +9,12 @@ import { SREGS_OFFSET } from '../../isa/x86-64-kvm.js'
 import { HostError, LossError, UnreadableError } from '../../lib/errors.js'
 import type { CpuFactory } from './cpu.js'
 import { hostCpuFeatures } from './cpu-features.js'
+import { isEventFile, restoreEventFile, watchAgain } from './event-files.js'
 import { type Guest, type HostSide, newProcess } from './guest.js'
 import { GuestMemory } from './guest-memory.js'
 import { hostCall, NR } from './libc.js'
 import { O, type OpenFile, OpenFiles } from './open-files.js'
-import { setRealTimer } from './timers.js'
+import { cpuTimeOffset, setTimer, type TimerNumber } from './timers.js'
 
 const SEEK_SET = 0
 
@@ -92,8 +93,10 @@ export function restoreState(
   })
   for (const { signal, ...action } of record.signals) process.actions.set(signal, action)
   const guest = { memory, cpu, files, process, host }
-  const { realTimer } = record
-  if (realTimer !== undefined) setRealTimer(guest, realTimer.left, realTimer.interval)
+  const { realTimer, cpuTime } = record
+  process.cpuTimeOffset = cpuTimeOffset(cpuTime?.used ?? 0n)
+  for (const [which, timer] of [realTimer, cpuTime?.virtual, cpuTime?.profiling].entries())
+    if (timer !== undefined) setTimer(guest, which as TimerNumber, timer.left, timer.interval)
   return guest
 }
 
@@ -142,6 +145,8 @@ export function restoreFiles(image: MicroVmFile, options: RestoreGuestOptions): 
     const opened = record.files.map((file, i) =>
       openAgain(image, file, files, options, pipes, standardFdOf(record, i)),
     )
+    for (const [i, file] of record.files.entries())
+      if (fileKinds[file.kind] === 'epoll') watchAgain(opened[i]!, eventContentIn(image, file), opened)
     for (const { fd, file, closeOnExec } of record.descriptors)
       files.place(fd, opened[file]!, closeOnExec === 1)
     for (const file of record.files)
@@ -188,6 +193,7 @@ function openAgain(
     }
     return { ...common, hostFd: kind === 'pipe-read' ? ends.read : ends.write, pipe: record.pipe }
   }
+  if (isEventFile(kind)) return restoreEventFile(kind, record, eventContentIn(image, record))
   if (!record.path.startsWith('/'))
     throw new UnreadableError('the path of an open file is not absolute', { found: record.path })
   const restoring = options.files === 'restore-content' && kind === 'regular' && record.contentOffset !== 0n
@@ -275,6 +281,17 @@ export function replaceContent(
     files.withParent(target, (to, newName) => hostCall(264, from, name, to, newName)),
   )
   if (result < 0) fail(`it cannot be put in place (errno ${-result})`)
+}
+
+/** Where many files are watched it is 64 KiB. */
+const MOST_EVENT_CONTENT = 1 << 16
+
+function eventContentIn(image: MicroVmFile, { contentOffset, contentLength }: FileRecord): Buffer {
+  if (contentLength > BigInt(MOST_EVENT_CONTENT))
+    throw new UnreadableError('too much in a file of events', { found: contentLength })
+  return contentLength === 0n
+    ? Buffer.alloc(0)
+    : Buffer.from(image.source.read(Number(contentOffset), Number(contentLength)))
 }
 
 function fillPipe(image: MicroVmFile, record: FileRecord, ends: { write: number }): void {

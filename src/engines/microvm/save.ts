@@ -17,10 +17,11 @@ import { isZero } from '../../lib/bytes.js'
 import { ImagoError } from '../../lib/errors.js'
 import { PAGE_SIZE } from '../../model/memory.js'
 import { hostCpuFeatures } from './cpu-features.js'
+import { eventContent, isEventFile } from './event-files.js'
 import type { Guest } from './guest.js'
 import { hostCall, NR } from './libc.js'
 import { type OpenFile, OpenFiles } from './open-files.js'
-import { realTimerLeft } from './timers.js'
+import { cpuTime, timerLeft } from './timers.js'
 
 const SEEK_CUR = 1
 const LONGEST_EXTENT = 4 << 20
@@ -109,7 +110,7 @@ export function describeGuest(
     signals: [...process.actions].map(([signal, action]) => ({ signal, ...action })),
     mappings: memory.mappings.list.map(m => ({ ...m, start: BigInt(m.start), end: BigInt(m.end) })),
     files: open.map((file, i) => {
-      const content = contentOf(file, options.withFiles)
+      const content = isEventFile(file.kind) ? eventContent(file, open) : contentOf(file, options.withFiles)
       if (content !== undefined) contents.set(i, content)
       return fileRecord(file)
     }),
@@ -119,7 +120,8 @@ export function describeGuest(
       closeOnExec: closeOnExec ? 1 : 0,
     })),
     extents: [],
-    realTimer: process.realTimer === undefined ? undefined : realTimerLeft(guest),
+    realTimer: process.timers.has(0) ? timerLeft(guest, 0) : undefined,
+    cpuTime: { used: cpuTime(guest), virtual: timerLeft(guest, 1), profiling: timerLeft(guest, 2) },
     unknown: [],
   }
   return { record, contents }

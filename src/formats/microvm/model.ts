@@ -56,11 +56,13 @@ export function readMicroVm(path: string): MachineImage {
 }
 
 /** What of a guest is more than memory, CPU and open files by path. */
-function whatElse({ process, signals, files, descriptors, realTimer }: MicroVmRecord): string[] {
+function whatElse({ process, signals, files, descriptors, realTimer, cpuTime }: MicroVmRecord): string[] {
   const more: string[] = []
   if (signals.length > 0 || process.pendingSignals !== 0n || process.signalMask !== 0n)
     more.push('handlers, masks or pending ones of signals')
   if (realTimer !== undefined) more.push('a running timer')
+  if (cpuTime !== undefined && (cpuTime.virtual.left > 0n || cpuTime.profiling.left > 0n))
+    more.push('a running timer of CPU time')
   if (process.sleepLeft >= 0n) more.push('a sleep that was cut short')
   if (process.workingDirectory !== '/') more.push(`another current folder, ${process.workingDirectory}`)
   for (const fd of [0, 1, 2]) {

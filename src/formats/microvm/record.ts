@@ -46,7 +46,11 @@ export interface MappingRecord {
   name: string
 }
 
-export const fileKinds = ['standard', 'regular', 'directory', 'pipe-read', 'pipe-write'] as const
+export const fileKinds = [
+  ...['standard', 'regular', 'directory', 'pipe-read', 'pipe-write'],
+  // What is in them is their content (engines/microvm/event-files.ts).
+  ...['eventfd', 'timerfd', 'epoll'],
+] as const
 
 export interface FileRecord {
   kind: number
@@ -83,11 +87,19 @@ export interface ExtentRecord {
   crc: number
 }
 
-/** ITIMER_REAL, nanoseconds. */
+/** A timer of setitimer(2), nanoseconds. */
 export interface TimerRecord {
+  /** 0: it does not run. */
   left: bigint
   /** 0: once. */
   interval: bigint
+}
+
+/** What the program has used of CPUs, nanoseconds, and its timers of that. */
+export interface CpuTimeRecord {
+  used: bigint
+  virtual: TimerRecord
+  profiling: TimerRecord
 }
 
 export interface MicroVmRecord {
@@ -102,8 +114,9 @@ export interface MicroVmRecord {
   files: FileRecord[]
   descriptors: DescriptorRecord[]
   extents: ExtentRecord[]
-  /** A section that only an image with a running timer has. */
+  /** A section that only an image with a running timer of real time has. */
   realTimer?: TimerRecord | undefined
+  cpuTime?: CpuTimeRecord | undefined
   /** Sections of a kind that this version does not know. */
   unknown: Array<{ kind: number; bytes: Uint8Array }>
 }

@@ -21,6 +21,7 @@ export const SECTION = {
   files: 5,
   extents: 6,
   timer: 7,
+  cpuTime: 8,
 } as const
 
 const text = (w: ByteWriter, value: string) => {
@@ -208,6 +209,21 @@ export const codecs = {
     },
     read(r: ByteReader, into: MicroVmRecord) {
       into.realTimer = { left: r.u64('timer'), interval: r.u64('timer') }
+    },
+  },
+  [SECTION.cpuTime]: {
+    present: (record: MicroVmRecord) => record.cpuTime !== undefined,
+    write(w: ByteWriter, { cpuTime }: MicroVmRecord) {
+      w.u64(cpuTime!.used)
+      for (const timer of [cpuTime!.virtual, cpuTime!.profiling]) w.u64(timer.left).u64(timer.interval)
+    },
+    read(r: ByteReader, into: MicroVmRecord) {
+      const used = r.u64('CPU time')
+      const [virtual, profiling] = Array.from({ length: 2 }, () => ({
+        left: r.u64('timer'),
+        interval: r.u64('timer'),
+      }))
+      into.cpuTime = { used, virtual: virtual!, profiling: profiling! }
     },
   },
 } as const

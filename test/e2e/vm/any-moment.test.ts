@@ -174,3 +174,40 @@ test('timers, and calls that wait, behave as on Linux, also when saved and resto
   expect(stdout).toBe(expected)
   expect(moved).toBeGreaterThan(2)
 })
+
+test('CPU time and its timers are those of the guest, wherever it runs, also when it is moved at random moments', ({
+  skip,
+}) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const file = guest('cputime')
+  const program: Program = { title: '', path: () => file, args: [], kvm: '', both: 'kvm:60,unicorn:60' }
+  const expected = native(file, [], temporaryFolder())
+  expect(expected).toContain('computing: enough was used: 1, backwards 0\n')
+  for (const engine of ['kvm', 'unicorn'])
+    expect(imago(['vm', 'run', '-q', '--engine', engine, file])).toMatchObject({ stdout: expected, code: 0 })
+  const { stdout, moved } = moveAround(program, file, program.both, rounds(50, 8), 8)
+  expect(stdout).toBe(expected)
+  expect(moved).toBeGreaterThan(1)
+})
+
+test('eventfd, timerfd, epoll and statx behave as on Linux, also when saved with events on their way', ({
+  skip,
+}) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const program = guest('events')
+  const cwd = temporaryFolder()
+  const expected = native(program, [], cwd)
+  expect(expected).toContain('5 ready: 1 (0x1) 2 (0x1) 3 (0x1) 4 (0x1) 5 (0x4)\n')
+  for (const engine of ['kvm', 'unicorn']) {
+    const there = imago(['vm', 'run', '-q', '--engine', engine, program], { cwd })
+    expect(there).toMatchObject({ stdout: expected, code: 0 })
+    const saved = imago(['vm', 'run', '-q', '--engine', engine, '-o', 'e.vm', program, 'save'], { cwd })
+    expect(saved.code, saved.stderr).toBe(0)
+    for (const next of ['kvm', 'unicorn']) {
+      const restored = imago(['vm', 'restore', '-q', '--engine', next, 'e.vm'], { cwd })
+      expect(saved.stdout + restored.stdout, restored.stderr).toBe(expected)
+    }
+  }
+})

@@ -22,6 +22,7 @@ import { scratchSample } from '../../helpers/scratch-sample.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 
 const u64 = fc.bigInt({ min: 0n, max: (1n << 64n) - 1n })
+const timer = fc.record({ left: u64, interval: u64 })
 const u32 = fc.nat(0xffffffff)
 const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length })
 const PAGES = 64
@@ -63,7 +64,8 @@ const record: fc.Arbitrary<MicroVmRecord> = fc
       { maxLength: 6 },
     ),
     sleepLeft: fc.bigInt({ min: -1n, max: 1n << 62n }),
-    realTimer: fc.option(fc.record({ left: u64, interval: u64 }), { nil: undefined }),
+    realTimer: fc.option(timer, { nil: undefined }),
+    cpuTime: fc.option(fc.record({ used: u64, virtual: timer, profiling: timer }), { nil: undefined }),
     unknown: fc.array(
       fc.record({ kind: fc.integer({ min: 100, max: 1e6 }), bytes: fc.uint8Array({ maxLength: 50 }) }),
       { maxLength: 1 },
@@ -116,6 +118,7 @@ const record: fc.Arbitrary<MicroVmRecord> = fc
       descriptors: given.files.map((_, i) => ({ fd: i + 3, file: i, closeOnExec: i % 2 })),
       extents: starts.map(address => ({ address, length: 4096n, crc: 7 })),
       ...(given.realTimer === undefined ? {} : { realTimer: given.realTimer }),
+      ...(given.cpuTime === undefined ? {} : { cpuTime: given.cpuTime }),
       unknown: given.unknown,
     } satisfies MicroVmRecord
   })

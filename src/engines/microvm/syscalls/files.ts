@@ -28,7 +28,7 @@ export function span(
   return [memory.base + address, there]
 }
 
-const waits = (file: OpenFile) => file.kind === 'standard' || file.kind.startsWith('pipe')
+const waits = (file: OpenFile) => file.kind !== 'regular' && file.kind !== 'directory'
 
 /** A call that moves bytes between a file and one piece of guest memory. */
 function transfer(nr: number, reads: boolean, positioned: boolean) {

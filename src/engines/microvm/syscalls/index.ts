@@ -1,4 +1,5 @@
 /** All system calls that a guest may make, by number. Unknown ones get ENOSYS and are counted. */
+import { eventCalls } from './events.js'
 import { fileCalls } from './files.js'
 import { memoryCalls } from './memory.js'
 import { nameCalls } from './names.js'
@@ -8,8 +9,13 @@ import type { SystemCall } from './table.js'
 import { waitingCalls } from './waiting.js'
 
 export const systemCalls: ReadonlyMap<number, SystemCall> = new Map(
-  [...fileCalls, ...nameCalls, ...memoryCalls, ...processCalls, ...signalCalls, ...waitingCalls].map(call => [
-    call.nr,
-    call,
-  ]),
+  [
+    ...fileCalls,
+    ...nameCalls,
+    ...memoryCalls,
+    ...processCalls,
+    ...signalCalls,
+    ...waitingCalls,
+    ...eventCalls,
+  ].map(call => [call.nr, call]),
 )

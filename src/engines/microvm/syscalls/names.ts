@@ -47,6 +47,22 @@ function stat(guest: Guest, directory: bigint, address: bigint, into: bigint, fl
   )
 }
 
+/** statx: struct statx has 256 bytes; the mask and AT_STATX_* are the kernel's to judge. */
+function statx(guest: Guest, a: Arguments): number {
+  const flags = int(a[2])
+  guest.memory.writable(a[4], 256)
+  const target = guest.memory.base + a[4]
+  const ask = (fd: number) =>
+    hostCall(332, fd, EMPTY, (flags & ~AT_SYMLINK_NOFOLLOW) | AT_EMPTY_PATH, a[3], target)
+  if ((flags & AT_EMPTY_PATH) !== 0 && guest.memory.string(a[1]) === '') {
+    const file = guest.files.get(int(a[0]))
+    return file === undefined ? -E.EBADF : ask(file.hostFd)
+  }
+  return withName(guest, a[1], a[0], path =>
+    guest.files.withPath(path, (flags & AT_SYMLINK_NOFOLLOW) === 0, ask),
+  )
+}
+
 const access = (guest: Guest, directory: bigint, address: bigint, mode: bigint): number =>
   withName(guest, address, directory, path =>
     (int(mode) & 2) !== 0 && guest.files.readOnly
@@ -200,5 +216,6 @@ export const nameCalls: readonly SystemCall[] = [
   row(269, 'faccessat', 'npn', (guest, a) => access(guest, a[0], a[1], a[2])),
   row(280, 'utimensat', 'npan', setTimes),
   row(316, 'renameat2', 'npnpn', (guest, a) => rename(guest, a, a[4])),
+  row(332, 'statx', 'npnna', statx),
   row(439, 'faccessat2', 'npnn', (guest, a) => access(guest, a[0], a[1], a[2])),
 ]

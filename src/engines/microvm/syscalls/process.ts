@@ -3,7 +3,7 @@ import crypto from 'node:crypto'
 import { type Guest, GuestExit, SaveRequested } from '../guest.js'
 import { hostCall } from '../libc.js'
 import { Protection } from '../mappings.js'
-import { CLOCK_MONOTONIC, clockNow } from '../timers.js'
+import { CLOCK_MONOTONIC, clockNow, cpuTime } from '../timers.js'
 import { span } from './files.js'
 import { type Arguments, E, int, row, type SystemCall, size } from './table.js'
 
@@ -114,6 +114,48 @@ function futex(guest: Guest, a: Arguments): number {
   }
 }
 
+/**
+ * The clocks of CPU time: 2 and 3, and those that clock_getcpuclockid(3) makes of a process or thread, −8·id−(6 or 2). There
+ * is one process, of one thread, and it is the guest's, not the monitor's.
+ */
+function isCpuClock(clock: number): boolean {
+  return clock === 2 || clock === 3 || (clock < 0 && (~(clock >> 3) === 0 || ~(clock >> 3) === GUEST_PID))
+}
+
+function clockGettime(guest: Guest, a: Arguments): number {
+  const clock = int(a[0])
+  if (!isCpuClock(clock)) return clock < 0 ? -E.EINVAL : hostClock(guest, a)
+  const at = guest.memory.writable(a[1], 16)
+  const time = cpuTime(guest)
+  guest.memory.view.setBigUint64(at, time / BILLION, true)
+  guest.memory.view.setBigUint64(at + 8, time % BILLION, true)
+  return 0
+}
+const hostClock = fills(228, 1, 16)
+const BILLION = 1_000_000_000n
+
+/** struct rusage of the host, but for the time: that is the guest's. */
+function getrusage(guest: Guest, a: Arguments): number {
+  const result = hostUsage(guest, a)
+  if (result < 0) return result
+  const time = int(a[0]) === RUSAGE_CHILDREN ? 0n : cpuTime(guest)
+  const words = [time / BILLION, (time % BILLION) / 1000n, 0n, 0n] // user, then system
+  for (const [i, word] of words.entries()) guest.memory.setU64(a[1] + BigInt(i * 8), word)
+  return result
+}
+const hostUsage = fills(98, 1, 144)
+const RUSAGE_CHILDREN = -1
+
+/** struct tms: user, system, and twice those of children, in hundredths of a second. */
+function times(guest: Guest, a: Arguments): number | bigint {
+  if (a[0] !== 0n) {
+    const at = guest.memory.writable(a[0], 32)
+    guest.memory.bytes.fill(0, at, at + 32)
+    guest.memory.view.setBigUint64(at, cpuTime(guest) / 10_000_000n, true)
+  }
+  return clockNow(CLOCK_MONOTONIC) / 10_000_000n
+}
+
 function uname(guest: Guest, a: Arguments): number {
   const at = guest.memory.writable(a[0], 390)
   guest.memory.bytes.fill(0, at, at + 390)
@@ -180,9 +222,9 @@ export const processCalls: readonly SystemCall[] = [
   }),
   row(96, 'gettimeofday', 'aa', fills(96, 0, 16, true)),
   row(97, 'getrlimit', 'na', (guest, a) => limit(guest, int(a[0]), a[1])),
-  row(98, 'getrusage', 'na', fills(98, 1, 144)),
+  row(98, 'getrusage', 'na', getrusage),
   row(99, 'sysinfo', 'a', sysinfo),
-  row(100, 'times', 'a', fills(100, 0, 32, true)),
+  row(100, 'times', 'a', times),
   row(102, 'getuid', '', hostIdentity(102)),
   row(104, 'getgid', '', hostIdentity(104)),
   row(107, 'geteuid', '', hostIdentity(107)),
@@ -217,7 +259,7 @@ export const processCalls: readonly SystemCall[] = [
   }),
   row(RESTART.nanosleep, 'restart_syscall', '', sleepOn),
   row(RESTART.clockNanosleep, 'restart_syscall', '', sleepOn),
-  row(228, 'clock_gettime', 'na', fills(228, 1, 16)),
+  row(228, 'clock_gettime', 'na', clockGettime),
   row(229, 'clock_getres', 'na', fills(229, 1, 16, true)),
   row(230, 'clock_nanosleep', 'nnaa', (guest, a) =>
     nanosleep(guest, a[2], int(a[0]), (int(a[1]) & TIMER_ABSTIME) !== 0),

@@ -1,7 +1,7 @@
 /** System calls that wait for descriptors, signals and time: poll, select, pause, sigsuspend, alarm, setitimer and their kin. */
 import { type Guest, Interrupted } from '../guest.js'
 import { nextSignal, UNBLOCKABLE } from '../signals.js'
-import { CLOCK_MONOTONIC, clockNow, realTimerLeft, setRealTimer } from '../timers.js'
+import { CLOCK_MONOTONIC, clockNow, setTimer, TIMER_SIGNALS, type TimerNumber, timerLeft } from '../timers.js'
 import { type Arguments, E, int, row, type SystemCall, size } from './table.js'
 
 const MOST_DESCRIPTORS = 1024
@@ -11,12 +11,12 @@ const POLLIN_SET = 0x40 | 0x80 | 1 | 0x10 | 8 // RDNORM, RDBAND, IN, HUP, ERR
 const POLLOUT_SET = 0x200 | 0x100 | 4 | 8 // WRBAND, WRNORM, OUT, ERR
 const POLLPRI = 2
 const POLLNVAL = 0x20
-const ITIMER_REAL = 0
+const ITIMER_REAL: TimerNumber = 0
 const BILLION = 1_000_000_000n
 const MILLION = 1_000_000n
 
 /** A timespec or timeval at `address`: seconds, and `unit`ths of them. Nanoseconds; undefined when it is none. */
-function duration(guest: Guest, address: bigint, unit: bigint): bigint | undefined {
+export function duration(guest: Guest, address: bigint, unit: bigint): bigint | undefined {
   const seconds = guest.memory.u64(address)
   const fraction = guest.memory.u64(address + 8n)
   if (seconds >= 1n << 32n || fraction >= unit) return undefined
@@ -29,7 +29,7 @@ function setDuration(guest: Guest, address: bigint, nanoseconds: bigint, unit: b
 }
 
 /** Calls `wait` with another signal mask; a signal that comes puts the old one into its frame. */
-function withMask(guest: Guest, mask: bigint | undefined, wait: () => number): number {
+export function withMask(guest: Guest, mask: bigint | undefined, wait: () => number): number {
   if (mask === undefined) return wait()
   const { process } = guest
   process.maskPutAside = process.signalMask
@@ -41,7 +41,7 @@ function withMask(guest: Guest, mask: bigint | undefined, wait: () => number): n
   return result
 }
 
-function maskAt(guest: Guest, address: bigint): bigint | undefined {
+export function maskAt(guest: Guest, address: bigint): bigint | undefined {
   return address === 0n ? undefined : guest.memory.u64(address)
 }
 
@@ -180,29 +180,29 @@ function sigtimedwait(guest: Guest, a: Arguments): number {
 
 /** struct itimerval: interval, then what is left, as timevals. */
 function getTimer(guest: Guest, which: number, into: bigint): number {
-  if (which !== ITIMER_REAL) return -E.EINVAL
-  const { left, interval } = realTimerLeft(guest)
+  if (TIMER_SIGNALS[which] === undefined) return -E.EINVAL
+  const { left, interval } = timerLeft(guest, which as TimerNumber)
   guest.memory.writable(into, 32)
   setDuration(guest, into, interval, MILLION)
   setDuration(guest, into + 16n, left, MILLION)
   return 0
 }
 
-function setTimer(guest: Guest, a: Arguments): number {
-  // CPU time of a guest is not its monitor's: only real time is offered.
-  if (int(a[0]) !== ITIMER_REAL) return -E.EINVAL
+function setitimer(guest: Guest, a: Arguments): number {
+  const which = int(a[0])
+  if (TIMER_SIGNALS[which] === undefined) return -E.EINVAL
   const interval = a[1] === 0n ? 0n : duration(guest, a[1], MILLION)
   const left = a[1] === 0n ? 0n : duration(guest, a[1] + 16n, MILLION)
   if (interval === undefined || left === undefined) return -E.EINVAL
-  if (a[2] !== 0n) getTimer(guest, ITIMER_REAL, a[2])
-  setRealTimer(guest, left, interval)
+  if (a[2] !== 0n) getTimer(guest, which, a[2])
+  setTimer(guest, which as TimerNumber, left, interval)
   return 0
 }
 
 /** Seconds that were left of the last one, rounded as Linux does: never 0 while it runs. */
 function alarm(guest: Guest, seconds: number): number {
-  const { left } = realTimerLeft(guest)
-  setRealTimer(guest, BigInt(seconds) * BILLION, 0n)
+  const { left } = timerLeft(guest, ITIMER_REAL)
+  setTimer(guest, ITIMER_REAL, BigInt(seconds) * BILLION, 0n)
   return left === 0n ? 0 : Math.max(1, Number((left + BILLION / 2n) / BILLION))
 }
 
@@ -214,7 +214,7 @@ export const waitingCalls: readonly SystemCall[] = [
   row(34, 'pause', '', guest => pause(guest)),
   row(36, 'getitimer', 'na', (guest, a) => getTimer(guest, int(a[0]), a[1])),
   row(37, 'alarm', 'n', (guest, a) => alarm(guest, int(a[0]) >>> 0)),
-  row(38, 'setitimer', 'naa', setTimer),
+  row(38, 'setitimer', 'naa', setitimer),
   row(128, 'rt_sigtimedwait', 'aaan', sigtimedwait),
   row(130, 'rt_sigsuspend', 'an', (guest, a) =>
     a[1] === 8n ? pause(guest, guest.memory.u64(a[0])) : -E.EINVAL,
