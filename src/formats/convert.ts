@@ -5,7 +5,7 @@ import { temporaryName } from '../lib/atomic-file.js'
 import { LossError, UnreadableError, UsageError } from '../lib/errors.js'
 import type { MachineImage } from '../model/machine.js'
 import type { Format, Loss } from './format.js'
-import { detectFormat, formatNamed, type ReadImage, readImage } from './registry.js'
+import { closeImage, detectFormat, formatNamed, type ReadImage, readImage } from './registry.js'
 
 export interface Conversion {
   readonly target: string
@@ -33,8 +33,29 @@ export async function convert(
     await format.copy(source, target)
     return { target, losses: [], hints: [] }
   }
-  const read = await informed(await readImage(source, { options }), options)
-  if (strict !== true) {
+  const image = await readImage(source, { options })
+  try {
+    return await writeRead(await informed(image, options), format, target, {
+      source,
+      strict: strict === true,
+      options,
+    })
+  } finally {
+    closeImage(image)
+  }
+}
+
+async function writeRead(
+  read: ReadImage,
+  format: Format,
+  target: string,
+  {
+    source,
+    strict,
+    options,
+  }: { source: string; strict: boolean; options: Readonly<Record<string, unknown>> },
+): Promise<Conversion> {
+  if (!strict) {
     const losses = await writeAs(format, read, target, options)
     return { target, losses, hints: (await format.hints?.(target, read.image, options)) ?? [] }
   }

@@ -50,6 +50,12 @@ export async function readImage(path: string, options: WriteOptions = { options:
   return { kind: 'machine', format, image: await format.read(path, options) }
 }
 
+/** Closes the files that the memory of an image points into: whoever read it does this at the end. */
+export function closeImage({ image }: ReadImage): void {
+  const parts = 'memory' in image ? [image] : image.processes
+  for (const { memory } of parts) memory.close()
+}
+
 function probeInput(path: string): ProbeInput {
   try {
     if (fs.statSync(path).isDirectory())

@@ -3,7 +3,7 @@ import path from 'node:path'
 import { writeFileAtomically, writeFully } from '../lib/atomic-file.js'
 import { FileSource } from '../lib/byte-source.js'
 import { LossError } from '../lib/errors.js'
-import { readImage } from './registry.js'
+import { closeImage, readImage } from './registry.js'
 import { decodeScratch } from './scratchvm/record.js'
 import { SEED_MEMORY } from './scratchvm/seed-layout.js'
 import { writeScratch } from './scratchvm/write.js'
@@ -13,7 +13,11 @@ export async function writeSeedFiles(image: string, folder: string): Promise<voi
   const read = await readImage(image)
   if (read.kind !== 'machine') throw new LossError('not a machine', { file: image })
   const saved = path.join(folder, 'vm_image.sav')
-  await writeScratch(read.image, saved)
+  try {
+    await writeScratch(read.image, saved)
+  } finally {
+    closeImage(read) // a monitor that saves goes on
+  }
   const source = new FileSource(saved)
   const { memory } = decodeScratch(source.read(0, source.size), saved)
   source.close()

@@ -2,6 +2,7 @@
 
 import { isZero } from '../lib/bytes.js'
 import { type Cpu, generalRegisters, initialCpu, msrNumbers, type Segment } from '../model/machine.js'
+import { decodeFxsave, encodeFxsave } from './fxsave.js'
 import { decodeSpecialRegisters, type KvmSegment, R, REGS_SIZE } from './x86-64-kvm.js'
 import { STANDARD_XSAVE, XSAVE_SIZE } from './x86-64-xsave.js'
 
@@ -63,22 +64,14 @@ function modelSegment(segment: KvmSegment): Segment {
   }
 }
 
-/** The legacy area (Intel SDM 1, table 10-2), and the AVX component where it is in use. */
+/** The legacy area, which is an FXSAVE image, and the AVX component where it is in use. */
 function fromXsave(cpu: Cpu, xsave: Uint8Array): void {
   const view = new DataView(xsave.buffer, xsave.byteOffset, xsave.length)
   const wide = (at: number) => view.getBigUint64(at, true) | (view.getBigUint64(at + 8, true) << 64n)
-  const { x87 } = cpu
-  x87.control = view.getUint16(0, true)
-  x87.status = view.getUint16(2, true)
-  x87.valid = view.getUint8(4)
-  x87.opcode = view.getUint16(6, true)
-  x87.instruction = view.getBigUint64(8, true)
-  x87.data = view.getBigUint64(16, true)
-  // FXSAVE stores ST0…ST7; the model wants the physical registers.
-  const top = (x87.status >> 11) & 7
-  for (let i = 0; i < 8; i++) x87.registers[(top + i) & 7] = BigInt.asUintN(80, wide(32 + i * 16))
-  cpu.mxcsr = view.getUint32(24, true)
-  for (let i = 0; i < 16; i++) cpu.xmm[i] = wide(160 + i * 16)
+  const { x87, mxcsr, xmm } = decodeFxsave(xsave)
+  Object.assign(cpu.x87, x87)
+  cpu.mxcsr = mxcsr
+  for (const [i, value] of xmm.entries()) cpu.xmm[i] = value
   if ((view.getBigUint64(512, true) & 4n) !== 0n && xsave.length >= YMM_HIGH + 256)
     for (let i = 0; i < 16; i++) cpu.ymmHigh[i] = wide(YMM_HIGH + i * 16)
   const extended = new Map<number, Uint8Array>()
@@ -92,22 +85,13 @@ function fromXsave(cpu: Cpu, xsave: Uint8Array): void {
 /** x87, SSE and AVX as an XSAVE area. */
 export function xsaveOfCpu(cpu: Cpu): Uint8Array {
   const xsave = new Uint8Array(XSAVE_SIZE)
+  // The mask of MXCSR is the host's to say: zero, as in the template.
+  xsave.set(encodeFxsave(cpu, xsave))
   const view = new DataView(xsave.buffer)
   const wide = (at: number, value: bigint) => {
-    view.setBigUint64(at, value & 0xffff_ffff_ffff_ffffn, true)
+    view.setBigUint64(at, BigInt.asUintN(64, value), true)
     view.setBigUint64(at + 8, value >> 64n, true)
   }
-  const { x87 } = cpu
-  view.setUint16(0, x87.control, true)
-  view.setUint16(2, x87.status, true)
-  view.setUint8(4, x87.valid)
-  view.setUint16(6, x87.opcode, true)
-  view.setBigUint64(8, x87.instruction, true)
-  view.setBigUint64(16, x87.data, true)
-  const top = (x87.status >> 11) & 7
-  for (let i = 0; i < 8; i++) wide(32 + i * 16, x87.registers[(top + i) & 7]!)
-  view.setUint32(24, cpu.mxcsr, true)
-  for (let i = 0; i < 16; i++) wide(160 + i * 16, cpu.xmm[i]!)
   const avx = cpu.ymmHigh.some(value => value !== 0n)
   if (avx) for (let i = 0; i < 16; i++) wide(YMM_HIGH + i * 16, cpu.ymmHigh[i]!)
   view.setBigUint64(512, avx ? 7n : 3n, true)

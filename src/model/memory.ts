@@ -109,6 +109,14 @@ export class Memory {
     return this.extents.reduce((sum, extent) => sum + extent.length, 0)
   }
 
+  /** Closes the files that it points into: its bytes can no longer be read. Whoever read the image does this at the end. */
+  close(): void {
+    const sources = new Set(
+      this.extents.map(({ content }) => (content.kind === 'slice' ? content.source : undefined)),
+    )
+    for (const source of sources) source?.close()
+  }
+
   /** The extents (cut to fit) within [start, end), in order. */
   *within(start: Address, end: Address): Generator<Extent> {
     for (let i = this.#firstEndingAfter(start); i < this.extents.length; i++) {

@@ -7,26 +7,21 @@
  * The guest has no IDT, so a fault of it ends as a triple fault. Nested PVM cannot run it: there `hlt` at LSTAR is in ring 3.
  */
 import fs from 'node:fs'
-import koffi from 'koffi'
-import { SEED_MEMORY } from '../../formats/scratchvm/seed-layout.js'
+import { SEED_MEMORY, SYSRET } from '../../formats/scratchvm/seed-layout.js'
 import {
   decodeSpecialRegisters,
   encodeSpecialRegisters,
   MSR,
   R,
-  REGS_SIZE,
   type SpecialRegisters,
-  SREGS_OFFSET,
-  SREGS_SIZE,
 } from '../../isa/x86-64-kvm.js'
-import { XSAVE_SIZE } from '../../isa/x86-64-xsave.js'
 import { HostError, ImagoError, UsageError } from '../../lib/errors.js'
-import { type CpuExit, type CpuState, fitXsave, type StopHandle, type VirtualCpu } from '../microvm/cpu.js'
+import { type CpuExit, type CpuState, fitXsave, type VirtualCpu } from '../microvm/cpu.js'
 import type { GuestMemory } from '../microvm/guest-memory.js'
-import { hostCall, MAP_SHARED, mapMemory, NR, PROT_READ, PROT_WRITE, viewOf } from '../microvm/libc.js'
 import { Protection } from '../microvm/mappings.js'
-import { ioctl, KvmCpu, openKvm } from './cpu.js'
-import { EXIT, exitNames, KVM, RUN, SYNC } from './ioctl.js'
+import { KvmCpu } from './cpu.js'
+import { EXIT, exitNames, KVM, SYNC } from './ioctl.js'
+import { Vcpu } from './vcpu.js'
 
 type Segments = SpecialRegisters['segments']
 
@@ -34,10 +29,8 @@ const BOOT_ADDRESS = 0x8000
 const PROGRAM_ADDRESS = 0x9000
 /** VMX wants a place for a TSS of its own while the guest is in real mode: below the BIOS, out of the way. */
 const TSS_ADDRESS = 0xfffbd000
-const SYSRET = [0x48, 0x0f, 0x07]
 /** Of XSAVE, what a guest without CR4.OSXSAVE has. */
 const X87_AND_SSE = 3n
-const EINTR = 4
 /** Kicks come every 4 ms: so long may ring 0 take. */
 const MOST_KICKS_IN_RING_0 = 500
 
@@ -76,95 +69,45 @@ export function bootClassic(
   return new ClassicCpu(memory, entry, stackPointer)
 }
 
-class ClassicCpu implements VirtualCpu {
-  readonly engine = 'kvm'
-  readonly registers: BigUint64Array
-  readonly stopHandle: StopHandle
+class ClassicCpu extends Vcpu implements VirtualCpu {
   readonly #memory: GuestMemory
-  readonly #kvm = openKvm()
-  readonly #vm: number
-  readonly #vcpu: number
-  readonly #runAddress: bigint
-  readonly #runBytes: Buffer
-  readonly #run: DataView
-  readonly #specialBytes: Uint8Array
-  readonly #special: DataView
-  /** Which registers the next KVM_RUN takes over from us. */
-  #dirty: number = SYNC.registers
   #inSyscall = false
 
   constructor(memory: GuestMemory, entry: number, stackPointer: number) {
+    super({ base: memory.base, totalSize: SEED_MEMORY }, TSS_ADDRESS)
     this.#memory = memory
-    this.#vm = this.#ioctl(this.#kvm, KVM.CREATE_VM, 0)
-    ioctl(this.#vm, KVM.SET_TSS_ADDR, TSS_ADDRESS) // SVM knows it not
-    const region = Buffer.alloc(32) // slot u32, flags u32, guest address, size, host address: u64 each
-    region.writeBigUInt64LE(BigInt(SEED_MEMORY), 16)
-    region.writeBigUInt64LE(memory.base, 24)
-    this.#ioctl(this.#vm, KVM.SET_USER_MEMORY_REGION, koffi.address(region))
-    this.#vcpu = this.#ioctl(this.#vm, KVM.CREATE_VCPU, 0)
-    const runSize = this.#ioctl(this.#kvm, KVM.GET_VCPU_MMAP_SIZE, 0)
-    this.#runAddress = mapMemory(0n, runSize, PROT_READ | PROT_WRITE, MAP_SHARED, this.#vcpu)
-    this.#runBytes = viewOf(this.#runAddress, runSize)
-    const { buffer, byteOffset } = this.#runBytes
-    this.#run = new DataView(buffer, byteOffset, runSize)
-    this.registers = new BigUint64Array(buffer, byteOffset + RUN.registers, REGS_SIZE / 8)
-    this.#specialBytes = this.#runBytes.subarray(RUN.specialRegisters, RUN.specialRegisters + SREGS_SIZE)
-    this.#special = new DataView(buffer, byteOffset + RUN.specialRegisters, SREGS_SIZE)
-    this.stopHandle = {
-      engine: 'kvm',
-      vmFd: this.#vm,
-      runAddress: this.#runAddress,
-      tid: hostCall(NR.gettid),
-    }
-    const cpuid = Buffer.alloc(8 + 256 * 40)
-    cpuid.writeUInt32LE(256, 0)
-    this.#ioctl(this.#kvm, KVM.GET_SUPPORTED_CPUID, koffi.address(cpuid))
-    this.#ioctl(this.#vcpu, KVM.SET_CPUID2, koffi.address(cpuid))
-    this.#run.setBigUint64(RUN.validRegisters, BigInt(SYNC.registers | SYNC.specialRegisters), true)
+    this.offerCpuFeatures()
     this.#begin(entry, stackPointer)
   }
 
   /** Real mode, as after a reset, but for the code segment and what the bootstrap is told. */
   #begin(entry: number, stackPointer: number): void {
-    const special = this.#runAddress + BigInt(RUN.specialRegisters)
-    this.#ioctl(this.#vcpu, KVM.GET_SREGS, special)
+    this.pullSpecialRegisters()
     this.#changeSegments(segments => ({ ...segments, cs: { ...segments.cs, base: 0n, selector: 0 } }))
-    this.#ioctl(this.#vcpu, KVM.SET_SREGS, special)
     this.registers.fill(0n)
     this.registers[R.rip] = BigInt(BOOT_ADDRESS)
     this.registers[R.rflags] = 2n
     this.registers[R.r14] = BigInt(stackPointer)
     this.registers[R.r15] = BigInt(entry)
-    this.#ioctl(this.#vcpu, KVM.SET_REGS, this.#runAddress + BigInt(RUN.registers))
-  }
-
-  #ioctl(fd: number, request: number, argument: number | bigint): number {
-    const result = ioctl(fd, request, argument) as number
-    if (result < 0) throw new HostError(`KVM request ${request.toString(16)} failed: errno ${koffi.errno()}`)
-    return result
+    this.pushRegisters()
   }
 
   #changeSegments(change: (segments: Segments) => Segments): void {
-    const special = decodeSpecialRegisters(this.#specialBytes)
-    this.#specialBytes.set(encodeSpecialRegisters({ ...special, segments: change(special.segments) }))
-    this.#dirty |= SYNC.specialRegisters
-  }
-
-  get #ring(): number {
-    return this.#special.getUint8(SREGS_OFFSET.csDpl)
+    const special = decodeSpecialRegisters(this.specialBytes)
+    this.specialBytes.set(encodeSpecialRegisters({ ...special, segments: change(special.segments) }))
+    this.dirty |= SYNC.specialRegisters
   }
 
   #atSysret(): boolean {
     const rip = Number(this.registers[R.rip]!)
-    return this.#ring === 0 && SYSRET.every((byte, i) => this.#memory.bytes[rip + i] === byte)
+    return this.ring === 0 && SYSRET.every((byte, i) => this.#memory.bytes[rip + i] === byte)
   }
 
   run(): CpuExit {
     this.#inSyscall = false
     for (let kicks = 0; ; ) {
-      this.#run.setUint32(RUN.dirtyRegisters, SYNC.registers | this.#dirty, true)
-      this.#dirty = 0
-      const exit = this.#enter()
+      this.dirty |= SYNC.registers
+      const exit = this.enter()
       if (exit === EXIT.halt && this.#atSysret()) {
         this.#inSyscall = true
         return { kind: 'syscall' }
@@ -176,8 +119,7 @@ class ClassicCpu implements VirtualCpu {
             : `the guest ended with ${exitNames[exit] ?? `exit ${exit}`}`,
           { address: this.registers[R.rip], hint: 'a booted guest has no IDT: each fault is a triple fault' },
         )
-      this.#run.setUint8(RUN.immediateExit, 0)
-      if (this.#ring === 3) return { kind: 'stopped' }
+      if (this.ring === 3) return { kind: 'stopped' }
       if (this.#atSysret()) {
         this.#inSyscall = true
         this.settle()
@@ -188,14 +130,6 @@ class ClassicCpu implements VirtualCpu {
           address: this.registers[R.rip],
         })
     }
-  }
-
-  /** Returns the exit reason, `interrupted` for a signal. */
-  #enter(): number {
-    if ((ioctl(this.#vcpu, KVM.RUN, 0) as number) >= 0) return this.#run.getUint32(RUN.exitReason, true)
-    const errno = koffi.errno()
-    if (errno === EINTR) return EXIT.interrupted
-    throw new ImagoError(`KVM_RUN failed: errno ${errno}`)
   }
 
   /** What the sysretq would do (AMD APM 3, SYSRET), with the selectors of the guest's own STAR. */
@@ -217,50 +151,25 @@ class ClassicCpu implements VirtualCpu {
     const msrs = Buffer.alloc(24) // count u32, padding, index u32, reserved, value u64
     msrs.writeUInt32LE(1, 0)
     msrs.writeUInt32LE(MSR.STAR, 8)
-    this.#ioctl(this.#vcpu, KVM.GET_MSRS, koffi.address(msrs))
+    this.ask(KVM.GET_MSRS, 'KVM_GET_MSRS', msrs)
     return msrs.readUInt16LE(22)
-  }
-
-  get fsBase(): bigint {
-    return this.#special.getBigUint64(SREGS_OFFSET.fsBase, true)
-  }
-  set fsBase(value: bigint) {
-    this.#special.setBigUint64(SREGS_OFFSET.fsBase, value, true)
-    this.#dirty |= SYNC.specialRegisters
-  }
-  get gsBase(): bigint {
-    return this.#special.getBigUint64(SREGS_OFFSET.gsBase, true)
-  }
-  set gsBase(value: bigint) {
-    this.#special.setBigUint64(SREGS_OFFSET.gsBase, value, true)
-    this.#dirty |= SYNC.specialRegisters
   }
 
   readState(): CpuState {
     this.settle()
-    const xsave = Buffer.alloc(XSAVE_SIZE)
-    this.#ioctl(this.#vcpu, KVM.GET_XSAVE, koffi.address(xsave))
     const { registers, fsBase, gsBase } = this
     return {
       ...{ registers: registers.slice(), fsBase, gsBase, xcr0: X87_AND_SSE },
-      xsave: fitXsave(xsave, X87_AND_SSE),
+      xsave: fitXsave(this.getXsave(), X87_AND_SSE),
     }
   }
 
   /** For a program that runs already: after a handler of it. */
   writeState(state: CpuState): void {
     this.settle()
-    const xsave = Buffer.alloc(XSAVE_SIZE)
-    xsave.set(fitXsave(state.xsave, X87_AND_SSE))
-    this.#ioctl(this.#vcpu, KVM.SET_XSAVE, koffi.address(xsave))
+    this.setXsave(fitXsave(state.xsave, X87_AND_SSE))
     this.registers.set(state.registers)
     this.fsBase = state.fsBase
     this.gsBase = state.gsBase
-  }
-
-  release(): void {
-    hostCall(NR.munmap, this.#runAddress, this.#runBytes.length)
-    for (const fd of [this.#vcpu, this.#vm]) hostCall(NR.close, fd)
-    fs.closeSync(this.#kvm)
   }
 }

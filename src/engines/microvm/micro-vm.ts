@@ -201,16 +201,16 @@ export class MicroVm {
       throw new HostError('only KVM notes which pages a running guest writes', {
         hint: 'send it without --live',
       })
-    const { setMemoryRegion } = await import('../kvm/cpu.js')
+    const { setMemoryRegion } = await import('../kvm/vcpu.js')
     this.#dirty.fill(0)
     this.#dirty[0] = on ? 1 : 0
-    setMemoryRegion(this.#stop.vmFd, { base: this.memory.base, layout: this.memory }, on)
+    setMemoryRegion(this.#stop.vmFd, this.memory, on)
   }
 
   /** The pages that changed since the last call, by guest and monitor; the log begins anew. */
   async changedPages(): Promise<number[]> {
     if (this.#stop.engine !== 'kvm') return []
-    const { readDirtyLog } = await import('../kvm/cpu.js')
+    const { readDirtyLog } = await import('../kvm/vcpu.js')
     const log = readDirtyLog(this.#stop.vmFd, this.memory.totalSize)
     const pages: number[] = []
     for (let word = 0; word < log.length; word++) {

@@ -1,6 +1,7 @@
 /** The CPU of a guest of the monitor, as far as it follows from the layout of its memory. */
+import { GDT_LIMIT, SELECTOR } from '../../isa/x86-64-gdt.js'
 import { encodeSpecialRegisters, type KvmSegment, MSR } from '../../isa/x86-64-kvm.js'
-import { AREA, CONTROL, GDT_LIMIT, IDT_LIMIT, type Layout, SELECTOR, TSS_LIMIT } from './guest-layout.js'
+import { AREA, CONTROL, IDT_LIMIT, type Layout, TSS_LIMIT } from './guest-layout.js'
 
 /** The flags of a ring-3 program: CF PF AF ZF SF TF DF OF AC ID; RF and the like are of the moment. */
 export const KEPT_FLAGS = 0x240dd5n

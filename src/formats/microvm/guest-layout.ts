@@ -14,6 +14,7 @@
  * The descriptor and TSS layouts are those of Intel SDM 3A chapters 3 and 8.7; the values were tried on VMX-less
  * nested PVM and on SVM, where the same stubs work though the first enters them at CPL 3 and the second at CPL 0.
  */
+import { GDT_DESCRIPTORS, SELECTOR } from '../../isa/x86-64-gdt.js'
 import { PAGE_SIZE } from '../../model/memory.js'
 
 /** Addresses below this are never mapped. */
@@ -55,19 +56,6 @@ export const SYSCALL_PORT = 0x10
 /** `out` to this port: a fault; the stub's address tells which. */
 export const FAULT_PORT = 0x11
 
-/** Selectors of the GDT below; the low two bits are the privilege level. */
-export const SELECTOR = { userData: 0x23, userCode: 0x2b, tss: 0x30 } as const
-
-/** null, kernel code, kernel data, user code 32, user data, user code 64; the TSS descriptor follows. */
-export const GDT_DESCRIPTORS = [
-  0n,
-  0x00af9b000000ffffn,
-  0x00cf93000000ffffn,
-  0x00cffb000000ffffn,
-  0x00cff3000000ffffn,
-  0x00affb000000ffffn,
-]
-export const GDT_LIMIT = 0x3f
 export const TSS_LIMIT = 0x3ff
 export const IDT_LIMIT = 0xfff
 

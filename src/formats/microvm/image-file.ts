@@ -54,7 +54,15 @@ export function headerDigest(path: string): string {
 
 /** Compares every checksum with what is there; returns the differences. Reads the whole image. */
 export function verifyMicroVmFile(path: string): string[] {
-  const { source, record, memoryOffset } = openMicroVmFile(path)
+  const image = openMicroVmFile(path)
+  try {
+    return differences(image)
+  } finally {
+    image.source.close()
+  }
+}
+
+function differences({ source, record, memoryOffset }: MicroVmFile): string[] {
   const problems: string[] = []
   for (const extent of record.extents)
     if (crcOf(source, memoryOffset + Number(extent.address), Number(extent.length)) !== extent.crc)
@@ -69,7 +77,6 @@ export function verifyMicroVmFile(path: string): string[] {
     if (!digest.digest().equals(file.contentDigest))
       problems.push(`the saved content of ${file.name} is damaged`)
   }
-  source.close()
   return problems
 }
 

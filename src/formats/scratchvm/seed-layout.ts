@@ -10,19 +10,8 @@
  *   0xd000   the stack
  *   0xf000   the end
  */
+import { GDT_DESCRIPTORS, GDT_LIMIT, SELECTOR } from '../../isa/x86-64-gdt.js'
 import { encodeSpecialRegisters, type KvmSegment, MSR } from '../../isa/x86-64-kvm.js'
-
-/** Descriptors and selectors: null, kernel code, kernel data, user code 32, user data, user code 64; the TSS follows. */
-const GDT_DESCRIPTORS = [
-  0n,
-  0x00af9b000000ffffn,
-  0x00cf93000000ffffn,
-  0x00cffb000000ffffn,
-  0x00cff3000000ffffn,
-  0x00affb000000ffffn,
-]
-const GDT_LIMIT = 0x3f
-const SELECTOR = { userData: 0x23, userCode: 0x2b, tss: 0x30 } as const
 
 export const SEED_MEMORY = 61_440
 /** Where a program and its stack may be. */
@@ -64,8 +53,8 @@ export const seedMsrs = [
 
 /** Special registers in ring 0, at the sysretq, or in ring 3. */
 export function seedSpecialRegisters(ring: 0 | 3, fsBase: bigint, gsBase: bigint): Uint8Array {
-  const code = ring === 0 ? 0x08 : SELECTOR.userCode
-  const data = ring === 0 ? 0x10 : SELECTOR.userData
+  const code = ring === 0 ? SELECTOR.kernelCode : SELECTOR.userCode
+  const data = ring === 0 ? SELECTOR.kernelData : SELECTOR.userData
   const flat: KvmSegment = {
     ...{ base: 0n, limit: 0xffffffff, selector: data, type: 3, present: 1, dpl: ring },
     ...{ db: 1, s: 1, l: 0, g: 1, avl: 0, unusable: 0 },
