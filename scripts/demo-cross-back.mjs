@@ -34,12 +34,17 @@ export async function travelBack({ folder, place, rounds, imago, tail, check }) 
       ),
     )
     const count = async () => Number(await machine.must(`wc -l < ${quote(place('out-back'))}`))
-    while ((await count()) < 2 * rounds) await sleep(200)
+    while ((await count()) < 2 * rounds) {
+      await machine.must(`[ -d /proc/${pid} ]`) // it has not ended before its time
+      await sleep(200)
+    }
 
     step('The criu of that machine dumps it, at a migration point')
     command(`touch /tmp/imago-park-${pid}; kill -12 ${pid}; criu dump -t ${pid} -D dump --shell-job`)
     await machine.must(`touch /tmp/imago-park-${pid}; kill -12 ${pid}`)
-    await machine.must(`while grep -q 'State:.R' /proc/${pid}/status; do sleep 0.05; done`)
+    await machine.must(
+      `while grep -q 'State:.R' /proc/${pid}/status; do sleep 0.05; done; [ -d /proc/${pid} ]`,
+    )
     await machine.must(`mkdir /dump; criu dump -t ${pid} -D /dump -o dump.log --shell-job`)
     await machine.getFolder('/dump', place('dump'))
     fs.writeFileSync(place('out-back'), await machine.getFile(place('out-back')), { mode: 0o644 })

@@ -20,6 +20,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { HostError, ImagoError, PeerError } from '../../lib/errors.js'
 import { requirePart } from '../../lib/parts.js'
 import { type Answer, ask } from './agent.js'
+import { sparse } from './sparse.js'
 
 export interface MachineOptions {
   /** Guest ports that become ports of this host's loopback; see `forwardedPort`. */
@@ -208,13 +209,18 @@ export class Arm64Machine {
     return stdout.toString('utf8')
   }
 
-  /** Writes a file in the guest; folders on the way are made. */
+  /** Writes a file in the guest; folders on the way are made, and holes of large files. */
   async putFile(target: string, content: Uint8Array, mode = 0o755): Promise<void> {
     const quoted = quote(target)
-    await this.must(
-      `mkdir -p "$(dirname ${quoted})" && cat > ${quoted} && chmod ${mode.toString(8)} ${quoted}`,
-      { input: content },
-    )
+    const sent = quote(`${target}.sent`)
+    const parts = sparse(content)
+    const write =
+      parts === undefined
+        ? `cat > ${quoted}`
+        : `cat > ${sent} && ${parts.command(sent, quoted)} && rm ${sent}`
+    await this.must(`mkdir -p "$(dirname ${quoted})" && ${write} && chmod ${mode.toString(8)} ${quoted}`, {
+      input: parts?.blocks ?? content,
+    })
   }
 
   /** Copies a folder of this host, with everything in it, to a folder of the guest. */

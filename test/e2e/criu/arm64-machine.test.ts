@@ -31,6 +31,15 @@ describe('the aarch64 machine', () => {
     expect((await machine.getFile("/tmp/it's here/file")).equals(bytes)).toBe(true)
   })
 
+  test('a large file of few bytes comes back as it went, and takes little room there', async () => {
+    const bytes = Buffer.alloc((3 << 20) + 1234)
+    for (const at of [0, 70_000, 2_000_000, 3 << 20]) randomBytes(1000).copy(bytes, at)
+    await machine.putFile("/tmp/it's sparse", bytes)
+    const back = await machine.getFile("/tmp/it's sparse")
+    expect(back.equals(bytes)).toBe(true)
+    expect(Number((await machine.must(`du -k "/tmp/it's sparse"`)).split('\t')[0])).toBeLessThan(1000)
+  })
+
   test('commands at the same time do not mix their answers', async () => {
     const answers = await Promise.all([1, 2, 3, 4].map(n => machine.must(`sleep 0.2; echo ${n}`)))
     expect(answers).toEqual(['1\n', '2\n', '3\n', '4\n'])

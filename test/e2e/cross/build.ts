@@ -1,9 +1,11 @@
 /** Workloads compiled for both ISAs, once a source and a compiler. */
 import { copyFileSync } from 'node:fs'
 import path from 'node:path'
+import { expect } from 'vitest'
 import { findPart } from '../../../src/lib/parts.js'
+import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
-import { sharedFolder } from '../../helpers/temporary-folder.js'
+import { sharedFolder, temporaryFolder } from '../../helpers/temporary-folder.js'
 import type { Workload } from './workloads.js'
 
 export function missingCompiler(): string | undefined {
@@ -25,4 +27,15 @@ export function build(workload: Workload, folder: string): void {
   }
   for (const suffix of ['_x86-64', '_aarch64', '.imago.json'])
     copyFileSync(path.join(place, workload.name + suffix), path.join(folder, workload.name + suffix))
+}
+
+/** What it prints when it does not move. */
+export function athome(workload: Workload): string {
+  const folder = temporaryFolder()
+  build(workload, folder)
+  const words = workload.travelling.map(word => (word === '{folder}' ? folder : word))
+  const program = path.join(folder, `${workload.name}_x86-64`)
+  const { stdout } = spawnSync(program, words, { encoding: 'utf8', maxBuffer: 1 << 28 })
+  expect(stdout.trimEnd().split('\n').at(-1)).toBe(workload.verdict)
+  return stdout
 }

@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { onTestFinished } from 'vitest'
 import { Arm64Machine, quote } from '../../../src/engines/arm64-machine/machine.js'
 import { RestoredChild } from '../../../src/engines/criu/child.js'
 import { engine } from '../../../src/engines/criu/engine.js'
@@ -32,6 +33,13 @@ function written(folder: string, name: string): string[] {
   return fs.readdirSync(folder).filter(file => !file.startsWith(name))
 }
 
+/** Ends one that a failed test has left behind; the id may be another's by now. */
+function end(pid: number, program: string): void {
+  try {
+    if (fs.readlinkSync(`/proc/${pid}/exe`) === program) process.kill(pid, 'SIGKILL')
+  } catch {} // it has ended, as it should
+}
+
 export class Here implements Place {
   readonly isa = 'x86-64'
   readonly #children = new Map<number, ChildProcess>()
@@ -45,20 +53,23 @@ export class Here implements Place {
     })
     fs.closeSync(out)
     this.#children.set(child.pid!, child)
+    onTestFinished(() => void child.kill('SIGKILL'))
     return child.pid!
   }
 
   async freeze(pid: number, _folder: string, _name: string, image: string): Promise<void> {
     await engine.checkpoint(pid, { output: image, stop: true })
     // A program that came back is a child of this process, which nobody else waits for.
-    while (fs.existsSync(`/proc/${pid}`)) {
+    for (let i = 0; fs.existsSync(`/proc/${pid}`); i++) {
+      if (i === 10_000) throw new Error(`process ${pid} was frozen and ended, and is there still`)
       if (!this.#children.delete(pid)) new RestoredChild(pid).tryWait()
       await sleep(5)
     }
   }
 
-  async wake(pid: number, _folder: string, _name: string, image: string): Promise<void> {
+  async wake(pid: number, folder: string, name: string, image: string): Promise<void> {
     const restored = await engine.restore(image, { detach: true })
+    onTestFinished(() => end(restored.pid, path.join(folder, `${name}_x86-64`)))
     if (restored.pid !== pid) throw new PeerError('another pid', { found: restored.pid, expected: pid })
   }
 
