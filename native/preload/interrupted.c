@@ -4,15 +4,18 @@
  *
  *   frame    rax = -EINTR, rip behind `syscall`     ─►     rax = the call's number, rip at `syscall`
  *
- * The kernel hands the number over nowhere; the code before the call loads it (arch_interrupted_call). Nothing is done
+ * The kernel hands the number over nowhere; the code around the call tells it (arch_interrupted_call). Nothing is done
  *   - when a signal of the program's own waits: for that one the call may well have ended;
  *   - when the call has a time limit of which the kernel has not told how much is left, and it may have been set back again and again for as
  *     long as that: it would begin anew for ever. So such a wait never ends too early, but may take up to three times as long.
  */
 #include "checkpoint.h"
 
-/* Which argument, counted from 0, is the time limit, and what it says. */
-enum limit { NO_LIMIT, KEPT_CURRENT /* by the kernel, where it is passed */, SLEEP /* 0: how long, 1: what is left */, CLOCK_SLEEP, MILLISECONDS, TIME_PAIR };
+/* Which argument, counted from 0, is the time limit, and what it says; or which is the socket that has one (SO_RCVTIMEO, SO_SNDTIMEO). */
+enum limit {
+  NO_LIMIT, KEPT_CURRENT /* by the kernel, where it is passed */, SLEEP /* 0: how long, 1: what is left */, CLOCK_SLEEP, MILLISECONDS, TIME_PAIR,
+  RECEIVE, SEND, FUTEX,
+};
 
 static const struct waiting_call { uint16_t number; uint8_t limit, argument; } calls[] = {
 #ifdef __NR_pause
@@ -22,7 +25,13 @@ static const struct waiting_call { uint16_t number; uint8_t limit, argument; } c
   {__NR_nanosleep, SLEEP, 0},           {__NR_clock_nanosleep, CLOCK_SLEEP, 2}, {__NR_epoll_pwait, MILLISECONDS, 3},
   {__NR_epoll_pwait2, TIME_PAIR, 3},    {__NR_rt_sigtimedwait, TIME_PAIR, 2}, {__NR_semop, NO_LIMIT, 0},
   {__NR_semtimedop, TIME_PAIR, 3},      {__NR_msgsnd, NO_LIMIT, 0},          {__NR_msgrcv, NO_LIMIT, 0},
+  {__NR_read, RECEIVE, 0},              {__NR_readv, RECEIVE, 0},            {__NR_recvfrom, RECEIVE, 0},
+  {__NR_recvmsg, RECEIVE, 0},           {__NR_accept, RECEIVE, 0},           {__NR_accept4, RECEIVE, 0},
+  {__NR_write, SEND, 0},                {__NR_writev, SEND, 0},              {__NR_sendto, SEND, 0},
+  {__NR_sendmsg, SEND, 0},              {__NR_connect, SEND, 0},             {__NR_futex, FUTEX, 1},
 };
+
+#define FORBIDDEN ~0ul
 
 /* Calls with a time limit that were set back, by their stack pointer: since when, again and again, and when last. */
 #define REMEMBERED 256
@@ -33,6 +42,14 @@ static uint64_t nanoseconds_at(uint64_t address) {
   return address == 0 ? ~0ul : (uint64_t)pair->seconds * NANOSECONDS + pair->nanoseconds;
 }
 
+/* 0: it is none, or has none. */
+static uint64_t limit_of_socket(uint64_t fd, uint32_t option) {
+  int64_t limit[2] = {0, 0}; /* seconds, microseconds */
+  uint32_t size = sizeof limit;
+  if (failed(call(getsockopt, fd, 1 /* SOL_SOCKET */, option, limit, &size))) return 0;
+  return limit[0] * NANOSECONDS + limit[1] * 1000;
+}
+
 /* How long the call would wait if it began anew; 0 when that is right, whatever it is. */
 static uint64_t limit_of(const struct waiting_call *waiting, const uint64_t *argument) {
   const uint64_t value = argument[waiting->argument];
@@ -41,6 +58,10 @@ static uint64_t limit_of(const struct waiting_call *waiting, const uint64_t *arg
     case CLOCK_SLEEP: return argument[1] & 1 /* TIMER_ABSTIME */ || argument[3] == argument[2] ? 0 : nanoseconds_at(argument[2]);
     case MILLISECONDS: return (int32_t)value < 0 ? 0 : (uint64_t)(uint32_t)value * 1000000;
     case TIME_PAIR: return value == 0 ? 0 : nanoseconds_at(value);
+    case RECEIVE: return limit_of_socket(value, 20 /* SO_RCVTIMEO */);
+    case SEND: return limit_of_socket(value, 21 /* SO_SNDTIMEO */);
+    /* Until a moment, but for FUTEX_WAIT. Who uses that one must look again after any return, and knows better how long. */
+    case FUTEX: return (value & 127) == 0 && argument[3] != 0 ? FORBIDDEN : 0;
     default: return 0;
   }
 }
@@ -49,6 +70,7 @@ static bool may_begin_anew(uint64_t limit, uint64_t stack, uint64_t code) {
   const uint64_t now = clock_nanoseconds(1);
   const uint32_t place = (stack >> 4) % REMEMBERED; /* two that share one see EINTR more often, that is all */
   if (limit == 0) return true;
+  if (limit == FORBIDDEN) return false;
   const bool known = remembered[place].stack == stack && remembered[place].code == code;
   const bool again = known && now - remembered[place].last <= limit; /* else it has ended since, and this is another; a clock set back looks so, too */
   if (!again) remembered[place].stack = stack, remembered[place].code = code, remembered[place].first = now;

@@ -105,25 +105,56 @@ static inline uint64_t arch_signal_mask(const struct ucontext *context) {
 }
 
 /**
- * True when the frame's code was interrupted in the system call of this number, which so ended with EINTR: `syscall` leaves the address behind it in
- * rcx, and the code before it loads the number, with at most some loads of arguments in between: mov $number, %eax is b8 and four bytes.
+ * Whether the code before a `syscall` loads this number, with at most some loads of arguments in between: mov $number, %eax is b8 and four bytes,
+ * xor %eax, %eax is 31 c0.
  */
-static inline bool arch_interrupted_call(const struct ucontext *context, uint32_t number, uint64_t *argument) {
+static inline bool arch_loads_number(const unsigned char *code, uint32_t number) {
   enum { LOOK_BACK = 24 };
-  const struct sigcontext *r = &context->uc_mcontext;
-  const unsigned char *code = (const unsigned char *)r->rip;
-  if (r->rax != (uint64_t)-4 /* EINTR */ || r->rcx != r->rip || (r->rip & 4095) < 8 || code[-2] != 0x0f || code[-1] != 0x05) return false;
-  for (int back = 7; back < LOOK_BACK && (r->rip & 4095) > (uint64_t)back; back++) {
+  if (number == 0) return code[-4] == 0x31 && code[-3] == 0xc0;
+  for (int back = 7; back < LOOK_BACK && ((uint64_t)code & 4095) > (uint64_t)back; back++) {
     const unsigned char *at = code - back, before = at[-1];
     uint32_t loaded;
     if (*at != 0xb8 || before == 0x41 || before == 0x49) continue; /* with a prefix it loads r8 */
     __builtin_memcpy(&loaded, at + 1, 4);
-    if (loaded != number) continue;
-    const uint64_t values[6] = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9};
-    for (int i = 0; i < 6; i++) argument[i] = values[i];
-    return true;
+    if (loaded == number) return true;
   }
   return false;
+}
+
+/**
+ * musl makes the calls that wait in one place, __syscall_cp_asm: mov %r11, 8(%rsp); syscall; ret. Its caller has the number still in a register that a
+ * call keeps, as it compares it with that of close: cmp $3, %reg. Returns it, or -1 when this is not musl.
+ */
+static inline int64_t arch_number_of_musl(const struct sigcontext *r) {
+  static const unsigned char wait[] = {0x4c, 0x89, 0x5c, 0x24, 0x08, 0x0f, 0x05, 0xc3};
+  const unsigned char *code = (const unsigned char *)r->rip - 7;
+  for (unsigned i = 0; i < sizeof wait; i++)
+    if (code[i] != wait[i]) return -1;
+  const unsigned char *caller = *(const unsigned char *const *)r->rsp;
+  for (int i = 0; i < 16; i++) {
+    const unsigned char *at = caller + i;
+    if ((at[0] & 0xfe) != 0x48 || at[1] != 0x83 || (at[2] & 0xf8) != 0xf8 || at[3] != 3) continue;
+    switch ((at[0] & 1) << 3 | (at[2] & 7)) {
+      case 3: return r->rbx;
+      case 5: return r->rbp;
+      case 12: return r->r12;
+      case 13: return r->r13;
+      case 14: return r->r14;
+      case 15: return r->r15;
+    }
+  }
+  return -1;
+}
+
+/** True when the frame's code was interrupted in the system call of this number, which so ended with EINTR: `syscall` leaves the address behind it in rcx. */
+static inline bool arch_interrupted_call(const struct ucontext *context, uint32_t number, uint64_t *argument) {
+  const struct sigcontext *r = &context->uc_mcontext;
+  const unsigned char *code = (const unsigned char *)r->rip;
+  if (r->rax != (uint64_t)-4 /* EINTR */ || r->rcx != r->rip || (r->rip & 4095) < 8 || code[-2] != 0x0f || code[-1] != 0x05) return false;
+  if (!arch_loads_number(code, number) && arch_number_of_musl(r) != number) return false;
+  const uint64_t values[6] = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9};
+  for (int i = 0; i < 6; i++) argument[i] = values[i];
+  return true;
 }
 
 static inline void arch_begin_call_anew(struct ucontext *context, uint32_t number) {

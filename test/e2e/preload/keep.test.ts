@@ -2,6 +2,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { spawnSync } from '../../helpers/bounded.js'
+import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { compileKeep, Frozen } from './freezer.js'
 
@@ -51,8 +52,26 @@ describe('what a restored program finds as it was', () => {
     await live(name, 1, ['--pid', 'namespace'])
   })
 
+  test.for([
+    'gcc',
+    'musl-gcc',
+  ])('waits on sockets with a time limit and on System V semaphores end when it says so, not with EINTR (%s)', async (compiler, {
+    skip,
+  }) => {
+    skip(spawnSync(compiler, ['--version']).status !== 0, `${compiler} is not installed`)
+    const folder = temporaryFolder()
+    const program = new Frozen(compileKeep('waits', folder, compiler), ['connected'], folder)
+    onTestFinished(() => program.abandon())
+    await program.until(() => program.has('ready'), 'readiness')
+    const words = ['checkpoint', String(program.pid), '-o', program.image]
+    expect(imago(words)).toMatchObject({ code: 4, stderr: expect.stringContaining('a socket') }) // noticed by nobody, either
+    for (let i = 0; i < 3; i++) expect(imago([...words, '--force'])).toMatchObject({ code: 0 })
+    fs.writeFileSync(path.join(folder, 'go'), '')
+    expect({ code: await program.end(), output: program.output() }).toEqual({ code: 0, output: 'ok\n' })
+  })
+
   test('a program linked with musl', async ({ skip }) => {
     skip(spawnSync('musl-gcc', ['--version']).status !== 0, 'musl-gcc is not installed (musl-tools)')
-    for (const name of ['pipes', 'files', 'threads']) await live(name, 2, [], 'musl-gcc')
+    for (const name of ['pipes', 'files', 'threads', 'waits']) await live(name, 2, [], 'musl-gcc')
   })
 })
