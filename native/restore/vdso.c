@@ -1,7 +1,10 @@
 /*
  * The vDSO belongs to the kernel, not to the image. When this kernel's is the one that the image was made with, it goes to the old address.
  * Otherwise (another kernel) the old code stays as memory of the program, with a jump at the entry of each function to the same function of this
- * kernel's own, which goes where there is room: addresses that the C library has remembered still work.
+ * kernel's own, which goes where there is room: addresses that the C library has remembered still work. A thread that was stopped within the old
+ * code goes on in a second copy of it, without jumps. Where either looks for the kernel's data there are zeros. They say that no clock can be read
+ * without the kernel, so it asks the kernel, as for a clock source that the vDSO does not know. (Only time(2) and the coarse clocks do not look:
+ * stopped within their few instructions, they give 0.)
  */
 #include "restore.h"
 #include <linux/elf.h>
@@ -121,19 +124,49 @@ static bool find_symbols(uint64_t base, uint64_t size, struct symbols *symbols) 
   return symbols->count > 0;
 }
 
+/* Where the old code finds its data; that of the old code itself when there is none. */
+static uint64_t start_of_data(const struct note_mapping *old) {
+  const uint64_t data = image.process.vvar_start;
+  return data == 0 || data > old->start || old->start - data > 1ul << 20 ? old->start : data;
+}
+
+/* Zeros, and the old code behind them. */
+static void map_old(const struct note_mapping *old, uint64_t at) {
+  const uint64_t size = old->end - start_of_data(old), code = at + (old->start - start_of_data(old));
+  const long result = call(mmap, at, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  if (result != (long)at) die_at(EXIT_HOST, "cannot map the old vDSO", at, result);
+  read_image((void *)code, old->end - old->start, old->content_offset);
+}
+
+static void let_threads_leave(const struct note_mapping *old) {
+  const uint64_t data = start_of_data(old);
+  uint64_t copy = 0;
+  for (uint32_t i = 0; i < record_count(NOTE_TYPE_THREAD); i++) {
+    struct note_thread thread;
+    read_record(NOTE_TYPE_THREAD, i, &thread, sizeof thread);
+    struct ucontext *frame = (struct ucontext *)thread.frame;
+    if (arch_pc(frame) < old->start || arch_pc(frame) >= old->end) continue;
+    if (copy == 0) {
+      copy = call(mmap, 0, old->end - data, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); /* finds room */
+      if (failed(copy)) die(EXIT_HOST, "cannot map the old vDSO a second time", 0, copy);
+      call(munmap, copy, old->end - data);
+      map_old(old, copy);
+      call(mprotect, copy + (old->start - data), old->end - old->start, PROT_READ | PROT_EXEC);
+    }
+    arch_set_pc(frame, arch_pc(frame) - data + copy);
+  }
+}
+
 /* When all else is mapped. */
 void map_vdso_last(void) {
   struct note_mapping old;
   if (same || !find_content(&old)) return;
+  map_old(&old, start_of_data(&old)); /* first, as the kernel's own may go anywhere */
   const long result = place_vdso(0);
   find_own();
   if (failed(result) || own_start == 0) die(EXIT_HOST, "cannot map the vDSO", 0, result);
-  const uint64_t size = old.end - old.start;
-  const long at = call(mmap, old.start, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-  if (at != (long)old.start) die_at(EXIT_HOST, "cannot map the old vDSO", old.start, at);
-  read_image((void *)old.start, size, old.content_offset);
   struct symbols theirs, ours;
-  if (!find_symbols(old.start, size, &theirs) || !find_symbols(own_start, own_end - own_start, &ours))
+  if (!find_symbols(old.start, old.end - old.start, &theirs) || !find_symbols(own_start, own_end - own_start, &ours))
     die_at(EXIT_UNREADABLE, "the image's vDSO cannot be understood", old.start, 0);
   for (uint64_t i = 1; i < theirs.count; i++)
     for (uint64_t k = 1; k < ours.count; k++) {
@@ -142,5 +175,6 @@ void map_vdso_last(void) {
       if (entry >= old.start && entry + ARCH_JUMP_SIZE <= old.end) arch_write_jump((unsigned char *)entry, ours.bias + ours.table[k].st_value);
       break;
     }
-  call(mprotect, old.start, size, PROT_READ | PROT_EXEC);
+  call(mprotect, old.start, old.end - old.start, PROT_READ | PROT_EXEC);
+  let_threads_leave(&old);
 }

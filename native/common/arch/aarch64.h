@@ -98,6 +98,10 @@ static inline uint64_t arch_pc(const struct ucontext *context) {
   return context->uc_mcontext.pc;
 }
 
+static inline void arch_set_pc(struct ucontext *context, uint64_t pc) {
+  context->uc_mcontext.pc = pc;
+}
+
 static inline uint64_t arch_sp(const struct ucontext *context) {
   return context->uc_mcontext.sp;
 }

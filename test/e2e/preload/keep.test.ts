@@ -6,7 +6,18 @@ import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { compileKeep, Frozen } from './freezer.js'
 
-const programs = ['memory', 'registers', 'threads', 'signals', 'timers', 'files', 'pipes', 'process', 'waits']
+const programs = [
+  'memory',
+  'registers',
+  'threads',
+  'signals',
+  'timers',
+  'files',
+  'pipes',
+  'process',
+  'waits',
+  'clocks',
+]
 
 /** Runs a self-checking program through `generations` lives; it says "ok" and ends with 0 when all is as it was. */
 async function live(name: string, generations: number, options: readonly string[], compiler = 'gcc') {
@@ -40,7 +51,7 @@ describe('what a restored program finds as it was', () => {
   test.for(
     programs,
   )('%s, on a kernel with another vDSO (its own, but taken for a foreign one)', async name => {
-    await live(name, 2, ['--foreign-vdso'])
+    await live(name, name === 'clocks' ? 8 : 2, ['--foreign-vdso'])
   })
 
   test.for(programs.filter(name => name !== 'process'))('%s, with new thread ids', async name => {
