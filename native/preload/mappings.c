@@ -170,6 +170,18 @@ static const struct { char name[3]; uint32_t flag, advice; } marks[] = {
   {"wf", 0, ADVICE_FLAG_WIPE_ON_FORK}, {"dc", 0, ADVICE_FLAG_DO_NOT_FORK},
 };
 
+/* The kernel itself gives memory that may only be executed a key; it will again. */
+static void add_keyed(struct writer *writer, uint64_t start) {
+  const struct list *list = &writer->lists[LIST_MAPPING];
+  for (uint32_t i = 0; i < list->count; i++) {
+    const struct note_mapping *mapping = record_at(list, i);
+    if (mapping->start != start || mapping->protection == PROT_EXEC) continue;
+    TEXT(text, 32);
+    put_hex(&text, start);
+    add_loss(writer, "memory with a protection key", text.start);
+  }
+}
+
 /*
  * VmFlags of smaps, of the copy once the program runs on: reading them walks all page tables, and the copy has the same. Only locked memory is not
  * inherited; then the program's own are read, before.
@@ -185,6 +197,10 @@ void describe_advice(struct writer *writer, int process) {
     if (line[0] < 'A') {
       take_range(&at, &start, &end);
       continue;
+    }
+    if (begins_with(line, "ProtectionKey:")) {
+      at += 14, skip_spaces(&at);
+      if (take_number(&at, 10) != 0) add_keyed(writer, start);
     }
     if (!begins_with(line, "VmFlags:")) continue;
     uint32_t flags = 0, advice = 0;

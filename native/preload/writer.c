@@ -106,10 +106,10 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
   describe_process(writer);
   settle_mappings(writer);
   find_what_is_outside(writer, self);
+  if (!writer->has_locked_memory) describe_advice(writer, self);
   refuse_losses(writer);
   write_what_was_early(writer);
   remove_stale_files(writer);
-  if (!writer->has_locked_memory) describe_advice(writer, self);
   write_mappings(writer, false);
   if (scratch->options.blocking) writer->image->pause = clock_nanoseconds(1) - scratch->start_time;
   write_headers(writer);

@@ -46,8 +46,15 @@ static void lead_again(void) {
   } else if (image.process.process_group == image.process.pid && !has_terminal()) call(setpgid, 0, 0);
 }
 
+/* After these the shell waits for this process, its child, to stop, and will continue all of its group. */
+static bool is_terminal_stop(long signal) {
+  return signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;
+}
+
 /* Passes on what is sent to this process, but not what the terminal sends to both; stops and ends as the child does, for who waits for this one. */
-static __attribute__((noreturn)) void stand_in(long child, bool is_init) {
+enum place { OUTSIDE, BEFORE_NAMESPACE, INIT_OF_NAMESPACE };
+
+static __attribute__((noreturn)) void stand_in(long child, enum place place) {
   const bool alone = leads_session(); /* the terminal sends nothing to the child */
   const uint64_t all = ~0ul;
   const long self = call(getpid);
@@ -62,13 +69,13 @@ static __attribute__((noreturn)) void stand_in(long child, bool is_init) {
         if (ended == child) break;
       const int stopped_by = (status & 0xff) == 0x7f ? status >> 8 & 0xff : 0;
       if (ended == child && stopped_by == 0) break;
-      /* By the terminal (SIGTSTP, SIGTTIN, SIGTTOU): the shell waits for this process to stop, and continues both. */
-      if (ended == child && stopped_by >= 20 && stopped_by <= 22) call(kill, self, 19 /* SIGSTOP */);
+      if (ended == child && is_terminal_stop(stopped_by)) call(kill, self, SIGSTOP);
     } else if (info.si_code <= 0 || alone) call(kill, child, signal);
+    else if (place == BEFORE_NAMESPACE && is_terminal_stop(signal)) call(kill, self, SIGSTOP); /* its init cannot stop */
   }
   const int signal = status & 0x7f;
   if (signal == 0) call(exit_group, status >> 8);
-  if (!is_init) {
+  if (place != INIT_OF_NAMESPACE) {
     const struct kernel_action action = {0, 0, 0, 0};
     const uint64_t no_core[2] = {0, 0}, none = 0;
     call(prlimit64, 0, 4 /* RLIMIT_CORE */, no_core, 0);
@@ -114,7 +121,7 @@ void become_process(void) {
     if (failed(init)) die(EXIT_HOST, "cannot make a user and pid namespace (sysctl user.max_user_namespaces)", 0, init);
     if (init != 0) {
       report("namespace", init);
-      stand_in(init, false);
+      stand_in(init, BEFORE_NAMESPACE);
     }
     map_ids(uid, gid);
     inside = true;
@@ -129,7 +136,7 @@ void become_process(void) {
   }
   if (child != 0) {
     if (!inside) report("pid", child);
-    stand_in(child, inside);
+    stand_in(child, inside ? INIT_OF_NAMESPACE : OUTSIDE);
   }
   has_same_pid = true;
   lead_again();

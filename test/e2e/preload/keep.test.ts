@@ -63,6 +63,12 @@ describe('what a restored program finds as it was', () => {
     await live(name, 1, ['--pid', 'namespace'])
   })
 
+  test('rights of protection keys (PKRU), after three lives', async ({ skip }) => {
+    const flags = fs.readFileSync('/proc/cpuinfo', 'utf8')
+    skip(!/\bospke\b/.test(flags), 'this processor, or its virtual machine, has no protection keys')
+    await live('keys', 3, [])
+  })
+
   test.for([
     'gcc',
     'musl-gcc',
