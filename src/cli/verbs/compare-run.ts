@@ -1,3 +1,5 @@
+import type { Comparison } from '../../engines/qemu/compare.js'
+import { hex } from '../../lib/bytes.js'
 import type { Command, Invocation } from '../command.js'
 import { columns } from '../output.js'
 import { Progress } from '../progress.js'
@@ -16,50 +18,48 @@ export const command: Command = {
   ],
   async run({ args, options, output }: Invocation) {
     const { UsageError } = await import('../../lib/errors.js')
-    const { hex } = await import('../../lib/bytes.js')
     const { compareRuns } = await import('../../engines/qemu/compare.js')
     const { openSide } = await import('../../engines/qemu/sides.js')
     const steps = Number(options.steps)
     if (!Number.isSafeInteger(steps) || steps < 0)
       throw new UsageError(`'${String(options.steps)}' is no number of instructions`)
-    const first = await openSide(args.a!)
-    const second = await openSide(args.b!).catch(async (error: unknown) => {
-      await first.close()
-      throw error
-    })
-    const progress = new Progress('compare')
-    try {
-      const result = await compareRuns(first.side, second.side, steps, fraction => progress.update(fraction))
-      progress.done()
-      if (output.json) output.value(result)
-      else if (result.differences.length > 0) {
-        output.line(
-          result.rip === undefined
-            ? 'they differ from the start'
-            : `they differ after instruction ${result.steps}, at ${hex(result.rip)}`,
+    const { interruptible } = await import('../../engines/qemu/interruptible.js')
+    return interruptible('they were not compared to the end', async abort => {
+      const first = await openSide(args.a!, abort)
+      const second = await openSide(args.b!, abort).catch(async (error: unknown) => {
+        await first.close()
+        throw error
+      })
+      const progress = new Progress('compare')
+      try {
+        const result = await compareRuns(first.side, second.side, steps, fraction =>
+          progress.update(fraction),
         )
-        output.line(
-          columns(
-            [
-              ['register', first.side.name, second.side.name],
-              ...result.differences.map(difference => [
-                difference.register,
-                hex(difference.first),
-                hex(difference.second),
-              ]),
-            ],
-            { indent: '  ' },
-          ),
-        )
-      } else {
-        output.line(`the same for ${result.steps} instructions`)
-        if (result.ended !== undefined) output.note(`${result.ended} has no more`)
+        abort.throwIfAborted()
+        progress.done()
+        if (output.json) output.value(result)
+        else print(result, [first.side.name, second.side.name], output)
+        return result.differences.length > 0 ? 1 : 0
+      } finally {
+        progress.done()
+        await first.close()
+        await second.close()
       }
-      return result.differences.length > 0 ? 1 : 0
-    } finally {
-      progress.done()
-      await first.close()
-      await second.close()
-    }
+    })
   },
+}
+
+function print(result: Comparison, names: readonly [string, string], output: Invocation['output']): void {
+  if (result.differences.length === 0) {
+    output.line(`the same for ${result.steps} instructions`)
+    if (result.ended !== undefined) output.note(`${result.ended} has no more`)
+    return
+  }
+  output.line(
+    result.rip === undefined
+      ? 'they differ from the start'
+      : `they differ after instruction ${result.steps}, at ${hex(result.rip)}`,
+  )
+  const rows = result.differences.map(({ register, first, second }) => [register, hex(first), hex(second)])
+  output.line(columns([['register', ...names], ...rows], { indent: '  ' }))
 }

@@ -16,18 +16,22 @@ export const command: Command = {
   async run(invocation) {
     const { args, output } = invocation
     const fs = await import('node:fs')
+    const { interruptible } = await import('../../engines/qemu/interruptible.js')
     const { asStream } = await import('../../engines/qemu/pour.js')
     const { resume } = await import('../../engines/qemu/resume.js')
     const { rememberTerminal } = await import('../../engines/qemu/terminal.js')
-    const poured = await asStream(args.image!, line => lineFrom(invocation, line))
     const restoreTerminal = rememberTerminal()
+    let temporary: string | undefined
     try {
-      for (const loss of poured.losses)
-        output.note(`${loss.kind}: ${loss.subject}: ${loss.field}: ${loss.detail}`)
-      // Both get Ctrl-C from the terminal; QEMU puts the terminal back in order and ends, then so do we.
-      process.on('SIGINT', () => {})
-      const emulator = await resume(poured.stream, { line: poured.line, serial: 'terminal' })
-      process.once('SIGTERM', () => emulator.terminate())
+      const emulator = await interruptible('nothing was resumed', async abort => {
+        const poured = await asStream(args.image!, line => lineFrom(invocation, line))
+        temporary = poured.temporary
+        for (const loss of poured.losses)
+          output.note(`${loss.kind}: ${loss.subject}: ${loss.field}: ${loss.detail}`)
+        return resume(poured.stream, { line: poured.line, serial: 'terminal', abort })
+      })
+      // QEMU puts the terminal back in order and ends, then so do we. (At the terminal it gets Ctrl-C itself, too.)
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => emulator.terminate())
       try {
         return await emulator.wait()
       } finally {
@@ -35,7 +39,7 @@ export const command: Command = {
       }
     } finally {
       restoreTerminal()
-      if (poured.temporary !== undefined) fs.rmSync(poured.temporary, { recursive: true, force: true })
+      if (temporary !== undefined) fs.rmSync(temporary, { recursive: true, force: true })
     }
   },
 }

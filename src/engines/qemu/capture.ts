@@ -4,9 +4,10 @@
  */
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { InterruptedError, PeerError, UsageError } from '../../lib/errors.js'
+import { PeerError, UsageError } from '../../lib/errors.js'
 import { Emulator } from './emulator.js'
 import { OvershotError, runInstructions } from './instructions.js'
+import { interruptible } from './interruptible.js'
 import { type BootOptions, type MachineLine, machineWords, writeRecord } from './machine-line.js'
 import { saveMachine } from './save.js'
 import type { Moment } from './until.js'
@@ -16,7 +17,7 @@ export interface CaptureOptions {
   readonly boot: BootOptions
   readonly until: Moment
   readonly output: string
-  /** Gives up when the guest has not printed the text after this many milliseconds. */
+  /** Gives up when the guest has not printed the text, or executes nothing, for this many milliseconds. */
   readonly timeout?: number
   /** What the guest prints on its serial line, until it is stopped. */
   onSerial?(bytes: Uint8Array): void
@@ -33,53 +34,55 @@ export interface CaptureResult {
   readonly qemu: string
 }
 
+/** How long the moment may be awaited, when nobody says. */
+const PATIENCE_MS = 600_000
+
 /** On a busy host a machine may run past the instruction at which it should stop; then it starts anew, and slower. */
 const MAX_ATTEMPTS = 5
 
-/** @throws PeerError when QEMU ends or fails, or the text does not come in time. The target appears whole or not at all. */
+/**
+ * @throws PeerError when QEMU ends, hangs or fails, or the moment does not come in time; InterruptedError at SIGINT and
+ * SIGTERM. The target appears whole or not at all.
+ */
 export async function capture(options: CaptureOptions): Promise<CaptureResult> {
   if (options.until.kind === 'instructions' && options.line.icount === undefined)
     throw new UsageError('instructions are counted only with --icount')
   for (let attempt = 1; ; attempt++)
     try {
-      return await captureOnce(options, attempt)
+      return await interruptible('nothing was captured', abort => captureOnce(options, attempt, abort))
     } catch (error) {
       if (!(error instanceof OvershotError) || attempt === MAX_ATTEMPTS) throw error
     }
 }
 
-async function captureOnce(options: CaptureOptions, attempt: number): Promise<CaptureResult> {
+async function captureOnce(
+  options: CaptureOptions,
+  attempt: number,
+  abort: AbortSignal,
+): Promise<CaptureResult> {
   const serial = new SerialWatch(options.onSerial)
   const emulator = await Emulator.start(machineWords(options.line, options.boot), {
     serial: bytes => serial.receive(bytes),
     paused: true,
+    abort,
   })
-  let interrupted = false
-  const interrupt = () => {
-    interrupted = true
-    void emulator.stop() // whatever waits for QEMU then fails, and is tidied up on the way
-  }
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, interrupt)
   try {
     await runUntil(emulator, serial, options, attempt ** 2)
     const instructions =
       options.line.icount === undefined
         ? undefined
         : (await emulator.qmp.execute<{ icount: number }>('query-replay')).icount
+    const { qemu } = await emulator.qmp.execute<{ qemu: { major: number; minor: number; micro: number } }>(
+      'query-version',
+    )
     const { bytes, tscRate } = await saveMachine(emulator.qmp, options.output, {
       stepped: options.until.kind === 'instructions',
       onProgress: done => options.onProgress?.(done, 'saving'),
     })
-    const { qemu } = await emulator.qmp.execute<{ qemu: { major: number; minor: number; micro: number } }>(
-      'query-version',
-    )
     const version = `${qemu.major}.${qemu.minor}.${qemu.micro}`
     writeRecord(options.output, options.line, { qemu: version, tscRate })
     return { path: path.resolve(options.output), bytes, instructions, qemu: version }
-  } catch (error) {
-    throw interrupted ? new InterruptedError('interrupted: nothing was captured', { cause: error }) : error
   } finally {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, interrupt)
     await emulator.stop()
   }
 }
@@ -117,10 +120,14 @@ async function runUntil(
   const { until, onProgress } = options
   const { qmp } = emulator
   if (until.kind === 'instructions') {
-    await runInstructions(emulator, until.count, caution, done => onProgress?.(done, 'waiting'))
+    await runInstructions(emulator, until.count, {
+      caution,
+      patienceMs: options.timeout ?? PATIENCE_MS,
+      onProgress: done => onProgress?.(done, 'waiting'),
+    })
     return
   }
-  const limit = until.kind === 'time' ? until.milliseconds : (options.timeout ?? 600_000)
+  const limit = until.kind === 'time' ? until.milliseconds : (options.timeout ?? PATIENCE_MS)
   let stopped: Promise<unknown> | undefined
   // Stopped from within the reader: the guest runs on until QEMU has the word.
   if (until.kind === 'serial')

@@ -2,7 +2,10 @@
  * A running QEMU with its monitor: started with a private folder for its socket, ended with us.
  *
  *   imago ── QMP (unix socket in a folder of mode 0700) ──► qemu-system-x86_64
- *         ◄─────────────── serial line (its stdout) ───────
+ *         ◄─────────────── serial line ────────────────────
+ *
+ * The serial line is QEMU's stdout; of a machine that counts instructions it is a file. A reader that is slow keeps a
+ * pipe full, the guest then waits for its transmitter for as long, and is another machine at each run.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import fs from 'node:fs'
@@ -11,12 +14,13 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { HostError, PeerError } from '../../lib/errors.js'
 import { QmpClient } from './qmp.js'
+import { SerialFile } from './serial-file.js'
 
 export const PROGRAM = 'qemu-system-x86_64'
 
-/** Until the monitor answers; it takes QEMU some 50 ms. */
 /** For QEMU to end when it was asked to. */
 const PATIENCE_MS = 5_000
+/** Until the monitor answers; it takes QEMU some 50 ms. */
 const START_TIMEOUT_MS = 120_000
 
 export interface EmulatorOptions {
@@ -24,6 +28,8 @@ export interface EmulatorOptions {
   readonly serial: ((bytes: Uint8Array) => void) | 'terminal'
   /** Make the machine, but do not start its processor. */
   readonly paused?: boolean
+  /** Kills QEMU when it is aborted; whatever waits for it then fails. */
+  readonly abort?: AbortSignal | undefined
 }
 
 export class Emulator {
@@ -31,11 +37,13 @@ export class Emulator {
   readonly #process: ChildProcess
   /** For sockets; only this user can look into it. Removed at the end. */
   readonly folder: string
+  readonly #serial: SerialFile | undefined
 
-  private constructor(process: ChildProcess, folder: string, qmp: QmpClient) {
+  private constructor(process: ChildProcess, folder: string, qmp: QmpClient, serial: SerialFile | undefined) {
     this.#process = process
     this.folder = folder
     this.qmp = qmp
+    this.#serial = serial
   }
 
   /** Starts QEMU with `words` and connects to its monitor. @throws HostError without QEMU, PeerError when it ends at once. */
@@ -46,12 +54,17 @@ export class Emulator {
     const log = path.join(folder, 'messages')
     const messages = fs.openSync(log, 'w')
     const terminal = options.serial === 'terminal'
+    const serial =
+      typeof options.serial === 'function' && words.includes('-icount')
+        ? new SerialFile(path.join(folder, 'serial'), options.serial)
+        : undefined
     const child = spawn(
       'setpriv',
       [
         // At the terminal it gets the chance to put it in order again.
         ...['--pdeathsig', terminal ? 'TERM' : 'KILL', program, ...words],
-        ...['-qmp', `unix:${socket},server=on,wait=off`, '-serial', 'stdio'],
+        ...['-qmp', `unix:${socket},server=on,wait=off`],
+        ...['-serial', serial === undefined ? 'stdio' : `file:${serial.path}`],
         ...(options.paused ? ['-S'] : []),
       ],
       { stdio: terminal ? ['inherit', 'inherit', messages] : ['ignore', 'pipe', messages] },
@@ -61,6 +74,10 @@ export class Emulator {
     child.on('error', error => {
       failure = error
     })
+    const kill = () => void child.kill('SIGKILL')
+    options.abort?.addEventListener('abort', kill, { once: true })
+    child.once('exit', () => options.abort?.removeEventListener('abort', kill))
+    if (options.abort?.aborted) kill()
     if (typeof options.serial === 'function') child.stdout!.on('data', options.serial)
     for (const start = Date.now(); ; ) {
       if (failure !== undefined || child.exitCode !== null || child.signalCode !== null) {
@@ -69,10 +86,12 @@ export class Emulator {
         throw new PeerError('QEMU ended at once', { found: failure?.message ?? (words || 'no message') })
       }
       try {
-        return new Emulator(child, folder, await QmpClient.connect(socket))
+        const qmp = await QmpClient.connect(socket)
+        serial?.follow()
+        return new Emulator(child, folder, qmp, serial)
       } catch (error) {
         if (Date.now() - start > START_TIMEOUT_MS) {
-          child.kill('SIGKILL')
+          kill()
           fs.rmSync(folder, { recursive: true, force: true })
           throw new PeerError('QEMU does not open its monitor', { found: (error as Error).message })
         }
@@ -110,6 +129,7 @@ export class Emulator {
       this.#process.kill('SIGKILL')
       await this.wait()
     }
+    this.#serial?.close()
     fs.rmSync(this.folder, { recursive: true, force: true })
   }
 }

@@ -11,6 +11,7 @@ import net from 'node:net'
 import path from 'node:path'
 import { PeerError } from '../../lib/errors.js'
 import type { Emulator } from './emulator.js'
+import { Patience } from './patience.js'
 
 export const gdbRegisters = [
   ...(['rax', 'rbx', 'rcx', 'rdx', 'rsi', 'rdi', 'rbp', 'rsp'] as const),
@@ -24,48 +25,61 @@ const WIDE_REGISTERS = 17
 /** A stub that says nothing for this long is gone. */
 const ANSWER_TIMEOUT_MS = 60_000
 
+/** All registers are some hundred bytes. */
+const MAX_PACKET_BYTES = 1024 * 1024
+
 /** QEMU's own packet Qqemu.sstep (QEMU docs/system/gdb.rst). */
 const SingleStep = { enable: 1, noTimer: 4 } as const
 
 export class GdbClient {
   readonly #socket: net.Socket
+  readonly #patience: Patience
   #received = ''
   #waiting: { resolve(payload: string): void; reject(error: Error): void } | undefined
   #failure: Error | undefined
 
-  private constructor(socket: net.Socket) {
+  private constructor(socket: net.Socket, timeoutMs: number) {
     this.#socket = socket
+    this.#patience = new Patience(timeoutMs, () =>
+      socket.destroy(new Error(`no answer for ${timeoutMs / 1000} s`)),
+    )
     socket.setEncoding('latin1').setNoDelay(true)
     socket.on('data', (data: string) => {
       this.#received += data
-      this.#takePacket()
+      if (this.#received.length > MAX_PACKET_BYTES) socket.destroy(new Error('a packet that never ends'))
+      else this.#takePacket()
     })
     const fail = (error: Error) => {
       this.#failure ??= error
+      this.#patience.end()
       this.#waiting?.reject(this.#failure)
       this.#waiting = undefined
     }
     socket.on('error', error => fail(new PeerError('the gdb stub failed', { found: error.message })))
     socket.on('close', () => fail(new PeerError('the gdb stub closed the connection')))
-    socket.setTimeout(ANSWER_TIMEOUT_MS, () => {
-      if (this.#waiting !== undefined) socket.destroy(new Error('no answer'))
-    })
   }
 
-  /** Connects to `HOST:PORT` or the path of a unix socket. @throws PeerError when nobody listens there. */
-  static async connect(where: string): Promise<GdbClient> {
+  /** Connects to `HOST:PORT` or the path of a unix socket. @throws PeerError when nobody listens or answers there. */
+  static async connect(where: string, timeoutMs = ANSWER_TIMEOUT_MS): Promise<GdbClient> {
     const match = /^(?:(.*):)?(\d+)$/.exec(where)
     const socket =
       match === null ? net.connect(where) : net.connect(Number(match[2]), match[1] || '127.0.0.1')
+    const patience = new Patience(timeoutMs, () => socket.destroy(new Error('no answer')))
+    patience.begin()
     await new Promise<void>((resolve, reject) => {
       socket.once('connect', resolve)
       socket.once('error', error =>
         reject(new PeerError(`no gdb stub at ${where}`, { found: error.message })),
       )
-    })
-    const client = new GdbClient(socket)
-    await client.#request('?')
-    return client
+    }).finally(() => patience.end())
+    const client = new GdbClient(socket, timeoutMs)
+    try {
+      await client.#request('?')
+      return client
+    } catch (error) {
+      client.close()
+      throw error
+    }
   }
 
   /**
@@ -116,6 +130,7 @@ export class GdbClient {
     if (this.#failure !== undefined) return Promise.reject(this.#failure)
     return new Promise((resolve, reject) => {
       this.#waiting = { resolve, reject }
+      this.#patience.begin()
       this.#socket.write(`$${payload}#${checksum(payload)}`, 'latin1')
     })
   }
@@ -130,6 +145,7 @@ export class GdbClient {
     this.#socket.write('+')
     const waiting = this.#waiting
     this.#waiting = undefined
+    this.#patience.end()
     waiting?.resolve(payload)
   }
 }

@@ -39,36 +39,52 @@ const fullSpeed = [['log none'], ['one-insn-per-tb off', 'singlestep off']]
 /** The machine ran past the instruction, because this host did not stop it in time. */
 export class OvershotError extends PeerError {}
 
-/**
- * @param caution how much earlier than usual the machine is slowed down: on a busy host more than 1.
- * @throws OvershotError, or PeerError when the machine ends.
- */
+export interface RunOptions {
+  /** How much earlier than usual the machine is slowed down: on a busy host more than 1. */
+  readonly caution: number
+  /** Gives up a machine that executes nothing for so long: it sleeps, and no timer of its own will wake it. */
+  readonly patienceMs: number
+  onProgress?(fraction: number): void
+}
+
+/** @throws OvershotError, or PeerError when the machine ends or sleeps for good. */
 export async function runInstructions(
   emulator: Emulator,
   count: number,
-  caution: number,
-  onProgress?: (fraction: number) => void,
+  { caution, patienceMs, onProgress }: RunOptions,
 ): Promise<void> {
   const { qmp } = emulator
+  let [seen, since] = [-1, performance.now()]
   const left = async () => {
     if (emulator.ended) throw new PeerError('the guest ended before the moment came')
     const { icount } = await qmp.execute<{ icount: number }>('query-replay')
+    if (icount !== seen) [seen, since] = [icount, performance.now()]
+    if (icount < count && performance.now() - since > patienceMs)
+      throw new PeerError('the guest sleeps, and nothing wakes it', {
+        found: `${icount} instructions in all, none in the last ${patienceMs / 1000} s`,
+        expected: `${count}`,
+        hint: 'look at its serial line with --serial -; --timeout says how long it may sleep',
+      })
     onProgress?.(icount / count)
     return count - icount
   }
+  // The longest that QEMU took to stand still; until then the machine runs on, far on a busy host.
+  let latency = 0
   for (const pace of paces) {
-    const until = pace.until * caution
-    let now = await left()
-    if (now <= until) continue
     for (const spellings of pace.slowDown) await monitor(emulator, spellings)
-    for (let { rate } = pace; now > until; ) {
+    let { rate } = pace
+    const until = () => Math.max(pace.until * caution, pace === paces.at(-1) ? 0 : 2 * rate * latency)
+    for (let now = await left(); now > until(); ) {
       const started = performance.now()
       await qmp.execute('cont')
-      await sleep(Math.max(1, (now - until / 2) / 2 / rate))
+      await sleep(Math.max(1, (now - until() / 2) / 2 / rate - latency))
+      const asked = performance.now()
       await qmp.execute('stop')
+      latency = Math.max(latency, performance.now() - asked)
       const before = now
       now = await left()
-      rate = Math.max(rate, (before - now) / (performance.now() - started))
+      // A busy host runs the machine slower than guessed, and may at any time be idle again.
+      rate = Math.max(rate / 2, (2 * (before - now)) / (performance.now() - started))
     }
   }
   for (let rest = await left(); rest !== 0; rest = await left()) {
@@ -94,7 +110,7 @@ async function stepWhileAwake(emulator: Emulator, left: () => Promise<number>): 
     while ((await left()) > 0) {
       const stepped = gdb.step().then(() => true)
       stepped.catch(() => {}) // the stub is closed while it waits
-      if (!(await Promise.race([stepped, sleep(ASLEEP_MS, false)]))) return false
+      while (!(await Promise.race([stepped, sleep(LOOK_MS, false)]))) if (await sleeps(emulator)) return false
     }
     return true
   } finally {
@@ -103,8 +119,15 @@ async function stepWhileAwake(emulator: Emulator, left: () => Promise<number>): 
   }
 }
 
-/** A step takes less than this, unless the CPU waits for an interrupt. */
-const ASLEEP_MS = 500
+/** A step takes less than this on an idle host, unless the CPU waits for an interrupt. */
+const LOOK_MS = 10
+
+async function sleeps(emulator: Emulator): Promise<boolean> {
+  const registers = await emulator.qmp.execute<string>('human-monitor-command', {
+    'command-line': 'info registers',
+  })
+  return /\bHLT=1\b/.test(registers)
+}
 
 /** Runs a command of the human monitor in the first spelling that this version of QEMU knows. */
 export async function monitor(emulator: Emulator, spellings: readonly string[]): Promise<void> {

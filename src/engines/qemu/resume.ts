@@ -3,6 +3,7 @@
  * is told to go on. (A stream captured after `stop` says `paused`: by itself the machine would stay so.)
  */
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { QemuStream } from '../../formats/qemu/stream.js'
 import { PeerError } from '../../lib/errors.js'
 import { Emulator } from './emulator.js'
@@ -29,6 +30,8 @@ export interface ResumeOptions {
   readonly serial: ((bytes: Uint8Array) => void) | 'terminal'
   /** Load the machine and leave it standing: for comparing. */
   readonly paused?: boolean
+  /** Kills it when it is aborted. */
+  readonly abort?: AbortSignal | undefined
 }
 
 /**
@@ -40,20 +43,15 @@ export async function resume(image: string, options: ResumeOptions): Promise<Emu
     ...machineWords(options.line),
     ...['-incoming', `exec:cat '${path.resolve(image).replaceAll("'", "'\\''")}'`],
   ]
-  const emulator = await Emulator.start(words, { serial: options.serial, paused: true })
-  await loaded(emulator)
-  if (!options.paused) await emulator.qmp.execute('cont')
-  return emulator
-}
-
-/** Waits until the stream has been read. */
-async function loaded(emulator: Emulator): Promise<void> {
+  const emulator = await Emulator.start(words, {
+    serial: options.serial,
+    paused: true,
+    abort: options.abort,
+  })
   try {
-    for (;;) {
-      const { status } = await emulator.qmp.execute<{ status: string }>('query-status')
-      if (status !== 'inmigrate') return
-      await new Promise(resolve => setTimeout(resolve, 10))
-    }
+    await loaded(emulator)
+    if (!options.paused) await emulator.qmp.execute('cont')
+    return emulator
   } catch (error) {
     const found = emulator.messages.split('\n').slice(-3).join('\n')
     await emulator.stop()
@@ -61,5 +59,14 @@ async function loaded(emulator: Emulator): Promise<void> {
       found: found || (error as Error).message,
       hint: 'the command line must be the one it was captured with: see --cpu, --machine and the words after --',
     })
+  }
+}
+
+/** Waits until the stream has been read. */
+async function loaded(emulator: Emulator): Promise<void> {
+  for (;;) {
+    const { status } = await emulator.qmp.execute<{ status: string }>('query-status')
+    if (status !== 'inmigrate') return
+    await sleep(10)
   }
 }

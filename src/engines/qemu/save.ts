@@ -30,6 +30,9 @@ export interface SaveOptions {
   onProgress?(fraction: number): void
 }
 
+/** A disk that takes no byte for so long takes none. */
+const STALL_MS = 120_000
+
 /** Bytes a second; QEMU's own limit is meant for networks. */
 const UNLIMITED = 2 ** 40
 
@@ -48,11 +51,17 @@ export async function saveMachine(
     await qmp.execute('migrate-set-parameters', { 'max-bandwidth': UNLIMITED })
     // The shell gets the path as a variable's value would be: in single quotes. No QEMU before 8.2 writes a file itself.
     await qmp.execute('migrate', { uri: `exec:cat > '${temporary.replaceAll("'", "'\\''")}'` })
-    for (;;) {
+    for (let [seen, since] = [-1, performance.now()]; ; ) {
       const { status, ram, ...rest } = await qmp.execute<MigrationStatus>('query-migrate')
       if (status === 'completed') break
       if (status === 'failed' || status === 'cancelled')
         throw new PeerError('QEMU could not write the machine', { found: rest['error-desc'] ?? status })
+      if (ram !== undefined && ram.transferred !== seen) [seen, since] = [ram.transferred, performance.now()]
+      if (performance.now() - since > STALL_MS)
+        throw new PeerError('QEMU does not get on with writing the machine', {
+          found: `${seen} bytes written, none in the last ${STALL_MS / 1000} s`,
+          file: output,
+        })
       if (ram !== undefined && ram.total > 0) onProgress?.(1 - ram.remaining / ram.total)
       await sleep(10)
     }

@@ -13,24 +13,35 @@ export interface OpenSide {
   close(): Promise<void>
 }
 
-/** @param word `gdb:HOST:PORT`, `gdb:SOCKET`, a machine image, or a file of text. */
-export async function openSide(word: string): Promise<OpenSide> {
+/**
+ * @param word `gdb:HOST:PORT`, `gdb:SOCKET`, a machine image, or a file of text.
+ * @param abort lets whatever waits for the side fail.
+ */
+export async function openSide(word: string, abort: AbortSignal): Promise<OpenSide> {
   if (word.startsWith('gdb:')) {
     const gdb = await GdbClient.connect(word.slice('gdb:'.length))
+    abort.addEventListener('abort', () => gdb.close())
     return { side: stubSide(word, gdb), close: async () => gdb.close() }
   }
   if (!fs.existsSync(word))
     throw new UsageError(`'${word}' does not exist`, { expected: 'an image, gdb:HOST:PORT or a trace' })
-  return isTrace(word) ? openTrace(word) : openMachine(word)
+  if (!fs.statSync(word).isFile() && !fs.statSync(word).isDirectory())
+    throw new UsageError('a side is a file or a folder', { file: word })
+  return isTrace(word) ? openTrace(word, abort) : openMachine(word, abort)
 }
 
-async function openMachine(image: string): Promise<OpenSide> {
+async function openMachine(image: string, abort: AbortSignal): Promise<OpenSide> {
   const poured = await asStream(image, line => line)
   const removeTemporary = () => {
     if (poured.temporary !== undefined) fs.rmSync(poured.temporary, { recursive: true, force: true })
   }
   try {
-    const emulator = await resume(poured.stream, { line: poured.line, serial: () => {}, paused: true })
+    const emulator = await resume(poured.stream, {
+      line: poured.line,
+      serial: () => {},
+      paused: true,
+      abort,
+    })
     const gdb = await GdbClient.attach(emulator, true)
     return {
       side: stubSide(image, gdb),
@@ -46,9 +57,10 @@ async function openMachine(image: string): Promise<OpenSide> {
   }
 }
 
-function openTrace(file: string): OpenSide {
+function openTrace(file: string, abort: AbortSignal): OpenSide {
   const stream = fs.createReadStream(file, 'utf8')
   const lines = readline.createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY })
+  abort.addEventListener('abort', () => lines.close())
   return {
     side: traceSide(file, lines),
     async close() {

@@ -6,5 +6,9 @@ export function rememberTerminal(): () => void {
   if (!process.stdin.isTTY) return () => {}
   const settings = spawnSync('stty', ['-g'], { stdio: ['inherit', 'pipe', 'ignore'], encoding: 'utf8' })
   if (settings.status !== 0) return () => {}
-  return () => void spawnSync('stty', [settings.stdout.trim()], { stdio: ['inherit', 'ignore', 'ignore'] })
+  return () => {
+    // In the background stty would be stopped instead of having its way.
+    const limit = { timeout: 5_000, killSignal: 'SIGKILL' } as const
+    spawnSync('stty', [settings.stdout.trim()], { stdio: ['inherit', 'ignore', 'ignore'], ...limit })
+  }
 }

@@ -1,8 +1,12 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import fs from 'node:fs'
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it, onTestFinished } from 'vitest'
+import { Emulator } from '../../../src/engines/qemu/emulator.js'
+import { DEFAULT_LINE, machineWords } from '../../../src/engines/qemu/machine-line.js'
+import { templateGuest } from '../../../src/engines/qemu/template.js'
 import { openStream } from '../../../src/formats/qemu/stream.js'
 import { packageRoot } from '../../../src/lib/parts.js'
 import { imago } from '../../helpers/imago.js'
@@ -69,6 +73,30 @@ describe('the moment of a capture', () => {
     expect(Buffer.compare(fs.readFileSync(first), fs.readFileSync(second))).toBe(0)
   })
 
+  it('comes at the same virtual time at each run, however slowly its serial line is read', async context => {
+    needsQemu(context)
+    const line = { ...DEFAULT_LINE, memory: 32 * 2 ** 20, icount: 0 }
+    const texts: string[] = []
+    for (const pauseMs of [0, 300]) {
+      let text = ''
+      const emulator = await Emulator.start(machineWords(line, { kernel: timerGuest }), {
+        serial: bytes => {
+          text += Buffer.from(bytes).toString('latin1')
+          // Nothing is read meanwhile, and the guest prints thousands of lines a second.
+          Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, pauseMs)
+        },
+      })
+      try {
+        await until('its hundredth line', () => /^n=100 .*\r?\n/m.test(text))
+      } finally {
+        await emulator.stop()
+      }
+      texts.push(text.slice(0, text.indexOf('n=100 ')))
+    }
+    expect(texts[0]).toContain('tsc=')
+    expect(texts[1]).toBe(texts[0])
+  })
+
   it('cannot be an instruction without --icount, nor come when the guest is silent', context => {
     needsQemu(context)
     const folder = temporaryFolder()
@@ -81,25 +109,79 @@ describe('the moment of a capture', () => {
   })
 })
 
+/** imago with `words`, its temporary files in `folder`, and how it ends: exit code and signal. */
+function started(folder: string, ...words: string[]): { child: ChildProcess; ended: Promise<unknown[]> } {
+  const child = spawn(path.join(packageRoot, 'imago'), words, {
+    env: { ...process.env, TMPDIR: folder },
+    stdio: 'ignore',
+  })
+  onTestFinished(() => void child.kill('SIGKILL'))
+  return { child, ended: once(child, 'close') }
+}
+
+/** Waits until `reached`. @throws Error when that takes too long. */
+async function until(what: string, reached: () => boolean): Promise<void> {
+  for (const end = performance.now() + 100_000; !reached(); await sleep(20))
+    if (performance.now() > end) throw new Error(`waited in vain until ${what}`)
+}
+
+/** The QEMUs that a process has started. */
+function emulatorsOf({ pid }: ChildProcess): number[] {
+  const children = fs.readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ')
+  return children
+    .filter(child => child !== '' && /^qemu/.test(fs.readFileSync(`/proc/${child}/comm`, 'latin1')))
+    .map(Number)
+}
+
+const lives = (pid: number) => fs.existsSync(`/proc/${pid}`)
+
 describe('an interrupted capture', () => {
-  it('leaves neither an image nor a QEMU nor a temporary file', async context => {
+  it.for([
+    'SIGINT',
+    'SIGTERM',
+  ] as const)('leaves neither an image nor a QEMU nor a temporary file (%s), even when QEMU hangs', async (signal, context) => {
     needsQemu(context)
     const folder = temporaryFolder()
-    const child = spawn(
-      path.join(packageRoot, 'imago'),
-      [
-        ...['vm', 'capture', '--kernel', timerGuest, '--memory', '32M', '--until', 'serial:never'],
-        ...['--serial', path.join(folder, 'serial'), '-o', path.join(folder, 'image')],
-      ],
-      { env: { ...process.env, TMPDIR: folder } },
-    )
-    const ended = new Promise(resolve => child.on('close', resolve))
     const serial = path.join(folder, 'serial')
-    while (!fs.existsSync(serial) || !readText(serial).includes('n=1 '))
-      await new Promise(resolve => setTimeout(resolve, 20))
-    child.kill('SIGINT')
-    expect(await ended).toBe(130)
+    const { child, ended } = started(
+      ...[folder, 'vm', 'capture', '--kernel', timerGuest, '--memory', '32M', '--until', 'serial:never'],
+      ...['--serial', serial, '-o', path.join(folder, 'image')],
+    )
+    await until('the guest printed', () => fs.existsSync(serial) && readText(serial).includes('n=1 '))
+    const [emulator] = emulatorsOf(child)
+    if (signal === 'SIGTERM') process.kill(emulator!, 'SIGSTOP')
+    child.kill(signal)
+    expect(await ended).toEqual([130, null])
+    expect(lives(emulator!)).toBe(false)
     expect(fs.readdirSync(folder)).toEqual(['serial'])
+  })
+
+  it('ends, with all that it started, while two machines are compared', async context => {
+    needsQemu(context)
+    const [folder, images] = [temporaryFolder(), temporaryFolder()]
+    const image = path.join(images, 'image')
+    must('vm', 'template', '--memory', '32M', '-o', image)
+    const { child, ended } = started(folder, 'compare-run', image, image, '--steps', '1000000000')
+    await until('both run', () => emulatorsOf(child).length === 2)
+    const emulators = emulatorsOf(child)
+    child.kill('SIGTERM')
+    expect(await ended).toEqual([130, null])
+    expect(emulators.filter(lives)).toEqual([])
+    expect(fs.readdirSync(folder)).toEqual([])
+  })
+})
+
+describe('a guest that sleeps for good', () => {
+  it('is given up before it has executed the instructions that were asked for', context => {
+    needsQemu(context)
+    const folder = temporaryFolder()
+    fs.writeFileSync(path.join(folder, 'guest'), templateGuest())
+    const { code, stderr } = imago([
+      ...['vm', 'capture', '--kernel', path.join(folder, 'guest'), '--memory', '32M', '--icount'],
+      ...['--until', 'instructions:2_000_000_000', '--timeout', '1s', '-o', path.join(folder, 'image')],
+    ])
+    expect([code, stderr]).toEqual([6, expect.stringMatching(/sleeps, and nothing wakes it/)])
+    expect(fs.readdirSync(folder)).toEqual(['guest'])
   })
 })
 
@@ -115,14 +197,14 @@ describe('a captured machine', () => {
     const child = spawn(path.join(packageRoot, 'imago'), ['vm', 'resume', at('image')])
     onTestFinished(() => void child.kill('SIGKILL'))
     const ended = once(child, 'close')
-    let lines = new Map<number, unknown>()
+    const before = readText(at('serial'))
     let printed = ''
-    for await (const bytes of child.stdout) {
+    child.stdout.on('data', bytes => {
       printed += bytes
-      lines = timerLines(readText(at('serial')) + printed)
-      if (lines.has(5)) break
-    }
-    expect([...lines.keys()].slice(0, 4)).toEqual([1, 2, 3, 4])
+    })
+    const lines = () => timerLines(before + printed)
+    await until('the fifth line', () => lines().has(5))
+    expect([...lines().keys()].slice(0, 4)).toEqual([1, 2, 3, 4])
     child.kill('SIGTERM')
     expect(await ended).toEqual([0, null])
   })

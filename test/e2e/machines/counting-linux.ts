@@ -1,6 +1,6 @@
 /**
- * The counting Linux, booted once and stopped at moments of a wished kind: it is stopped at random, saved, and looked
- * at; when the moment is of another kind it goes on and is stopped again. So the kind is what the image itself says.
+ * The counting Linux, booted once and stopped at moments of a wished kind: it is stopped at random, and QEMU's monitor is
+ * asked; when the moment is of another kind it goes on and is stopped again. What was saved is then judged by itself.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Emulator } from '../../../src/engines/qemu/emulator.js'
@@ -13,11 +13,23 @@ import type { MachineImage } from '../../../src/model/machine.js'
 export interface Moment {
   /** Whether a machine was stopped at such a moment. */
   matches(image: MachineImage): boolean
-  /** When to stop it, so that the moment comes soon: right in a line, or this long after the end of one. */
-  readonly stop: 'in a line' | { readonly afterLineMs: number }
-  /** An instruction a translation block: what takes microseconds (a line being printed) then takes milliseconds. */
-  readonly slow: boolean
+  /** Whether one stands at such a moment: what QEMU's monitor answers to `ask`, which is cheap. */
+  readonly ask: string
+  answers(answer: string): boolean
+  /** When to stop it, so that the moment comes soon: right in a line, this long after the end of one, or after it went on. */
+  readonly stop: 'in a line' | { readonly afterLineMs: number } | { readonly afterMs: number }
+  /** How the machine is slowed down, so that what takes microseconds then takes milliseconds. */
+  readonly pace: keyof typeof paces
 }
+
+/** Commands of the monitor, in the spellings of its versions; they hold until the next ones. */
+const paces = {
+  full: [['log none'], ['one-insn-per-tb off', 'singlestep off']],
+  /** An instruction a translation block. */
+  slow: [['log none'], ['one-insn-per-tb on', 'singlestep on']],
+  /** And each one logged: a tick of the kernel then takes longer than the time to the next. */
+  slowest: [['one-insn-per-tb on', 'singlestep on'], ['logfile /dev/null'], ['log cpu,nochain']],
+} as const
 
 /** The bits of IER. */
 const TRANSMIT_EMPTY = 2
@@ -30,22 +42,41 @@ function timerWaits({ cpus: [cpu] }: MachineImage): boolean {
   return ((cpu!.apic!.requested[vector >> 5]! >> (vector & 31)) & 1) === 1
 }
 
+/** Whether the vector of the APIC's timer (LVTT) is among those requested (IRR). */
+function timerWaitsByMonitor(lapic: string): boolean {
+  const vector = /^LVTT\b.*\(vec (\d+)\)/m.exec(lapic)?.[1]
+  const requested = /^IRR\s+(.*)$/m.exec(lapic)?.[1] ?? ''
+  return vector !== undefined && [...requested.matchAll(/\d+/g)].some(([each]) => each === vector)
+}
+
 export const moments = {
   'idle in HLT': {
     matches: ({ cpus: [cpu] }) => cpu!.halted,
+    ask: 'info registers',
+    answers: registers => /\bHLT=1\b/.test(registers),
     stop: { afterLineMs: 100 },
-    slow: false,
+    pace: 'full',
   },
   'in user mode with SSE live': {
     matches: image => inUserMode(image) && image.cpus[0]!.xmm.some(value => value !== 0n),
+    ask: 'info registers',
+    answers: registers => /\bCPL=3\b/.test(registers) && /^XMM.*=.*[1-9a-f]/m.test(registers),
     stop: { afterLineMs: 120 },
-    slow: false,
+    pace: 'full',
   },
-  'with its timer pending': { matches: timerWaits, stop: { afterLineMs: 40 }, slow: true },
+  'with its timer pending': {
+    matches: timerWaits,
+    ask: 'info lapic',
+    answers: timerWaitsByMonitor,
+    stop: { afterMs: 20 },
+    pace: 'slowest',
+  },
   'with the serial line busy': {
     matches: ({ devices: { serial } }) => (serial!.interruptEnable & TRANSMIT_EMPTY) !== 0,
+    ask: 'i /b 0x3f9',
+    answers: enabled => (Number(/= (0x[0-9a-f]+)/.exec(enabled)?.[1]) & TRANSMIT_EMPTY) !== 0,
     stop: 'in a line',
-    slow: true,
+    pace: 'slow',
   },
 } as const satisfies Readonly<Record<string, Moment>>
 
@@ -77,7 +108,7 @@ export class SerialText {
   }
 
   /** Waits until `reached` holds of the text. @throws Error with the last words when that takes too long. */
-  async until(reached: (text: string) => boolean, timeoutMs = 120_000): Promise<void> {
+  async until(reached: (text: string) => boolean, timeoutMs = 80_000): Promise<void> {
     const end = performance.now() + timeoutMs
     while (!reached(this.text)) {
       if (performance.now() > end)
@@ -90,8 +121,8 @@ export class SerialText {
   }
 }
 
-/** Stops until the hunt for a moment is given up. */
-const MAX_STOPS = 300
+/** Until the hunt for a moment is given up. */
+const HUNT_MS = 80_000
 
 export class CountingLinux {
   readonly serial: SerialText
@@ -121,25 +152,30 @@ export class CountingLinux {
   /** Goes on until it was stopped at such a moment, and saves it there. Returns the seconds it had run since its last line. */
   async save(moment: Moment, output: string): Promise<number> {
     const { qmp } = this.#emulator
-    await monitor(this.#emulator, [
-      `one-insn-per-tb ${onOff(moment.slow)}`,
-      `singlestep ${onOff(moment.slow)}`,
-    ])
-    for (let stops = 0; stops < MAX_STOPS; stops++) {
-      const before = this.serial.text.length
-      await this.#run()
-      if (moment.stop === 'in a line') await this.serial.until(text => text.length > before)
-      else {
-        await this.serial.until(text => text.length > before && text.endsWith('\n'))
-        await sleep(Math.random() * 2 * moment.stop.afterLineMs)
+    const answers = async () =>
+      moment.answers(await qmp.execute<string>('human-monitor-command', { 'command-line': moment.ask }))
+    try {
+      for (const spellings of paces[moment.pace]) await monitor(this.#emulator, spellings)
+      for (const end = performance.now() + HUNT_MS; performance.now() < end; ) {
+        const before = this.serial.text.length
+        await this.#run()
+        if (moment.stop === 'in a line') await this.serial.until(text => text.length > before)
+        else if ('afterMs' in moment.stop) await sleep(Math.random() * 2 * moment.stop.afterMs)
+        else {
+          await this.serial.until(text => text.length > before && text.endsWith('\n'))
+          await sleep(Math.random() * 2 * moment.stop.afterLineMs)
+        }
+        await qmp.execute('stop')
+        this.serial.running = false
+        if (!(await answers())) continue
+        await saveMachine(qmp, output)
+        const { image } = await readImage(output)
+        if ('cpus' in image && moment.matches(image)) return this.serial.ran - this.serial.lineEnded
       }
-      await qmp.execute('stop')
-      this.serial.running = false
-      await saveMachine(qmp, output)
-      const { image } = await readImage(output)
-      if ('cpus' in image && moment.matches(image)) return this.serial.ran - this.serial.lineEnded
+      throw new Error(`no such moment came in ${HUNT_MS / 1000} s`)
+    } finally {
+      for (const spellings of paces.full) await monitor(this.#emulator, spellings)
     }
-    throw new Error(`no such moment came in ${MAX_STOPS} stops`)
   }
 
   async #run(): Promise<void> {
@@ -151,5 +187,3 @@ export class CountingLinux {
     await this.#emulator.stop()
   }
 }
-
-const onOff = (value: boolean) => (value ? 'on' : 'off')

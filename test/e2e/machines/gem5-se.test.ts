@@ -1,5 +1,6 @@
 /** A real process, frozen by gdb's gcore, as a gem5 SE checkpoint: registers, page table and every page are compared. */
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import fs from 'node:fs'
 import path from 'node:path'
 import { expect, test } from 'vitest'
@@ -29,7 +30,7 @@ async function frozen(folder: string, flags: string[]): Promise<string> {
   expect(compiled.stderr).toBe('')
   const child = spawn(binary, [], { stdio: ['ignore', 'pipe', 'ignore'] })
   try {
-    await new Promise(resolve => child.stdout.once('data', resolve))
+    await once(child.stdout, 'data', { signal: AbortSignal.timeout(120_000) })
     const core = spawnSync('gcore', ['-o', path.join(folder, 'core'), String(child.pid)], {
       encoding: 'utf8',
     })

@@ -4,7 +4,7 @@
  */
 import fs from 'node:fs'
 import path from 'node:path'
-import { afterAll, expect, it } from 'vitest'
+import { afterAll, expect, it, onTestFinished } from 'vitest'
 import { lineFor, resume } from '../../../src/engines/qemu/resume.js'
 import { openStream } from '../../../src/formats/qemu/stream.js'
 import { readImage } from '../../../src/formats/registry.js'
@@ -68,18 +68,15 @@ it.for(
   stream.source.close()
   const after = new SerialText()
   const resumed = await resume(back, { line: lineFor(back, stream), serial: after.receive })
+  onTestFinished(() => resumed.stop()) // also when it takes too long
   after.running = true
   const whole = (text: string) => checkedLines(before + text)
-  try {
-    await after.until(text => whole(text).at(-1)!.n > last.n)
-    const next = whole(after.text)[last.n]!
-    const passed = sinceLine + after.lineEnded
-    expect(next.uptime - last.uptime).toBeGreaterThan(0)
-    expect(next.uptime - last.uptime).toBeLessThan(passed + CLOCK_TOLERANCE_S)
-    await after.until(text => whole(text).at(-1)!.n >= last.n + 3)
-  } finally {
-    await resumed.stop()
-  }
+  await after.until(text => whole(text).at(-1)!.n > last.n)
+  const next = whole(after.text)[last.n]!
+  const passed = sinceLine + after.lineEnded
+  expect(next.uptime - last.uptime).toBeGreaterThan(0)
+  expect(next.uptime - last.uptime).toBeLessThan(passed + CLOCK_TOLERANCE_S)
+  await after.until(text => whole(text).at(-1)!.n >= last.n + 3)
   // Both halves together are what the guest printed: also the line that was cut in two.
   const lines = whole(after.text)
   expect(lines.map(line => line.n)).toEqual(lines.map((_, i) => i + 1))

@@ -47,14 +47,14 @@ async function goOn(stream: string, count: number): Promise<Line[]> {
   })
   const ended = new Promise(resolve => qemu.on('exit', resolve))
   try {
-    for (let waited = 0; waited < 60_000 && qemu.exitCode === null; waited += 50) {
+    for (let waited = 0; waited < 120_000 && qemu.exitCode === null; waited += 50) {
       await new Promise(resolve => setTimeout(resolve, 50))
       const lines = fs.existsSync(serial) ? parse(fs.readFileSync(serial, 'latin1')) : []
       if (lines.length >= count) return lines
     }
     throw new Error(`the guest did not go on: ${messages}\n${fs.readFileSync(serial, 'latin1')}`)
   } finally {
-    qemu.kill()
+    qemu.kill('SIGKILL')
     await ended
   }
 }
@@ -144,6 +144,7 @@ test('without --template QEMU makes one, and the printed command line goes on', 
   expect(code).toBe(0)
   const line = /or QEMU itself {2}(.*)$/m.exec(stdout)![1]!
   const guest = spawn('sh', ['-c', `exec ${line}`], { stdio: ['ignore', 'pipe', 'ignore'] })
+  const limit = setTimeout(() => guest.kill('SIGKILL'), 120_000)
   try {
     let text = ''
     for await (const bytes of guest.stdout) {
@@ -155,6 +156,7 @@ test('without --template QEMU makes one, and the printed command line goes on', 
     expect(text).toMatch(/^n=11 pit=110 .* cs=c82fa95620aa1c75 /m)
     expect(Math.abs(ticks[1]! - ticks[0]! - 100_000_000)).toBeLessThan(1_000_000)
   } finally {
+    clearTimeout(limit)
     guest.kill('SIGKILL')
   }
 })

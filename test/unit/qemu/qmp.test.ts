@@ -1,5 +1,6 @@
 import net from 'node:net'
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { QmpClient } from '../../../src/engines/qemu/qmp.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
@@ -7,7 +8,10 @@ import { temporaryFolder } from '../../helpers/temporary-folder.js'
 const greeting = '{"QMP": {"version": {}, "capabilities": []}}\r\n'
 
 /** A monitor that answers each command by what `answer` writes; returns a connected client. */
-async function client(answer: (command: { execute: string; id: number }, socket: net.Socket) => void) {
+async function client(
+  answer: (command: { execute: string; id: number }, socket: net.Socket) => void,
+  timeoutMs?: number,
+) {
   const where = path.join(temporaryFolder(), 'qmp')
   const server = net.createServer(socket => {
     socket.on('error', () => {})
@@ -25,7 +29,7 @@ async function client(answer: (command: { execute: string; id: number }, socket:
   })
   await new Promise<void>(resolve => server.listen(where, resolve))
   onTestFinished(() => void server.close())
-  const connected = await QmpClient.connect(where)
+  const connected = await QmpClient.connect(where, timeoutMs)
   onTestFinished(() => connected.close())
   return connected
 }
@@ -70,5 +74,26 @@ describe("QEMU's monitor", () => {
     const qmp = await client((_command, socket) => void socket.end(words))
     await expect(qmp.execute('query-status')).rejects.toThrow(/went away/)
     await expect(qmp.execute('stop')).rejects.toThrow(/went away/)
+  })
+
+  it('fails what waits when it says nothing for too long, and not because nobody asks', async () => {
+    const qmp = await client(({ execute, id }, socket) => {
+      if (execute === 'quick') socket.write(`{"return": 1, "id": ${id}}\n`)
+    }, 300)
+    await sleep(900)
+    expect(await qmp.execute('quick')).toBe(1)
+    await expect(qmp.execute('never')).rejects.toMatchObject({
+      details: { found: 'QEMU said nothing for 0.3 s' },
+    })
+  })
+
+  it('that does not even greet is given up', async () => {
+    const where = path.join(temporaryFolder(), 'qmp')
+    const server = net.createServer(() => {})
+    await new Promise<void>(resolve => server.listen(where, resolve))
+    onTestFinished(() => void server.close())
+    await expect(QmpClient.connect(where, 100)).rejects.toMatchObject({
+      details: { found: 'QEMU said nothing for 0.1 s' },
+    })
   })
 })
