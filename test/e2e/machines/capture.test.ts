@@ -68,7 +68,7 @@ describe('the moment of a capture', () => {
     for (const image of [first, second])
       must(
         ...['vm', 'capture', '--kernel', timerGuest, '--memory', '32M', '--icount'],
-        ...['--until', 'instructions:3_000_000', '-o', image],
+        ...['--until', 'instructions:2_000_000', '-o', image],
       )
     expect(Buffer.compare(fs.readFileSync(first), fs.readFileSync(second))).toBe(0)
   })
@@ -77,7 +77,7 @@ describe('the moment of a capture', () => {
     needsQemu(context)
     const line = { ...DEFAULT_LINE, memory: 32 * 2 ** 20, icount: 0 }
     const texts: string[] = []
-    for (const pauseMs of [0, 300]) {
+    for (const pauseMs of [0, 200]) {
       let text = ''
       const emulator = await Emulator.start(machineWords(line, { kernel: timerGuest }), {
         serial: bytes => {
@@ -87,11 +87,11 @@ describe('the moment of a capture', () => {
         },
       })
       try {
-        await until('its hundredth line', () => /^n=100 .*\r?\n/m.test(text))
+        await until('its thirtieth line', () => /^n=30 .*\r?\n/m.test(text))
       } finally {
         await emulator.stop()
       }
-      texts.push(text.slice(0, text.indexOf('n=100 ')))
+      texts.push(text.slice(0, text.indexOf('n=30 ')))
     }
     expect(texts[0]).toContain('tsc=')
     expect(texts[1]).toBe(texts[0])
