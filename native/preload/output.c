@@ -73,6 +73,7 @@ void write_what_was_early(struct writer *writer) {
   unsigned char *early = writer->early;
   writer->early = 0;
   open_image(writer);
+  if (early == 0) return; /* it was too much to wait */
   for (uint64_t at = 0; at < writer->early_size;) {
     const struct piece *piece = (const struct piece *)(early + at);
     write_to_file(writer, early + at + sizeof *piece, piece->size, piece->offset);

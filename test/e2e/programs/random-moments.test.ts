@@ -49,6 +49,7 @@ describe('a program frozen, killed and restarted at a random moment ends as if i
   test.each(realPrograms().map(program => [program.name, program] as const))('%s', async (_, program) => {
     const native = await runNative(program)
     let frozen = 0
+    let late = ''
     for (let round = 0; round < rounds(20, 6); round++) {
       const folder = prepare(program)
       const image = path.join(folder, 'image')
@@ -61,6 +62,7 @@ describe('a program frozen, killed and restarted at a random moment ends as if i
       if (taken.code !== 0) {
         // It was quicker than the checkpoint: then it must have ended well, or imago owes an explanation.
         expect(await exit, taken.stderr).toBe(0)
+        late = taken.stderr
         continue
       }
       frozen++
@@ -76,7 +78,7 @@ describe('a program frozen, killed and restarted at a random moment ends as if i
       ).toBe(true)
       fs.rmSync(folder, { recursive: true, force: true })
     }
-    expect(frozen, 'no round was frozen in time').toBeGreaterThan(0)
+    expect(frozen, `no round was frozen in time: ${late}`).toBeGreaterThan(0)
   })
 })
 
