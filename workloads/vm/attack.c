@@ -8,9 +8,13 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <time.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -70,5 +74,21 @@ int main(void) {
     TRY(syscall(99999));
     TRY(lseek(file, -5, SEEK_SET));
     TRY(pwrite(file, &byte, 1, -1));
+    char status[256];
+    int epoll = epoll_create1(0), event = eventfd(0, EFD_NONBLOCK), timer = timerfd_create(CLOCK_MONOTONIC, 0);
+    struct epoll_event want = {.events = EPOLLIN};
+    TRY(syscall(SYS_statx, AT_FDCWD, "../outside", 0, 0x7ff, status));
+    TRY(syscall(SYS_statx, AT_FDCWD, "link", 0, 0x7ff, status));
+    TRY(syscall(SYS_statx, AT_FDCWD, "inside", 0, 0x7ff, wild));
+    TRY(syscall(SYS_epoll_ctl, epoll, EPOLL_CTL_ADD, event, wild));
+    TRY(epoll_ctl(epoll, EPOLL_CTL_ADD, 12345, &want));
+    TRY(epoll_ctl(epoll, EPOLL_CTL_ADD, file, &want));
+    TRY(epoll_ctl(event, EPOLL_CTL_ADD, epoll, &want));
+    TRY(syscall(SYS_epoll_wait, epoll, monitor, 1, 0));
+    TRY(syscall(SYS_epoll_wait, epoll, status, 0, 0));
+    TRY(syscall(SYS_timerfd_settime, timer, 0, wild, 0));
+    TRY(syscall(SYS_timerfd_settime, event, 0, status, 0));
+    TRY(eventfd(0, 0x40));
+    TRY(timerfd_create(CLOCK_MONOTONIC, 0x40));
     return 0;
 }

@@ -1,5 +1,5 @@
 import path from 'node:path'
-import { UsageError } from '../../lib/errors.js'
+import { HostError, UsageError } from '../../lib/errors.js'
 import type { Command } from '../command.js'
 import { guestFrom, programFrom, programOptions, sessionFrom, sessionOptions } from '../vm-options.js'
 
@@ -45,8 +45,13 @@ export const command: Command = {
     const words = named === undefined || args.program === undefined ? args.rest : [args.program, ...args.rest]
     const seed = options.seedImage === true
     const session = sessionFrom(options, `${path.basename(program)}.vm`)
+    const guest = await guestFrom(options, output)
+    if (boot !== undefined && guest.engine !== 'kvm')
+      throw new HostError('--boot needs KVM: there is no /dev/kvm here that may be used', {
+        hint: 'leave --boot out: imago vm run --seed-image PROGRAM enters long mode directly',
+      })
     const vm = await MicroVm.start({
-      ...(await guestFrom(options, output)),
+      ...guest,
       start: { ...programFrom(options, program, words), seedLayout: seed, bootFile: boot },
     })
     if (vm.boundToCpu)

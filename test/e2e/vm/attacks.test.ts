@@ -10,7 +10,9 @@ import { guest, missingForGuests } from './guests.js'
 const answers = `No such file or directory*8 0*2 No such file or directory Permission denied Bad address*6 1 Bad address
 Bad file descriptor*4 1 Invalid argument Bad address Out of memory Operation not permitted Out of memory
 Permission denied Out of memory Invalid argument Operation not permitted Bad address*3 Function not implemented*3
-Invalid argument*2`
+Invalid argument*2
+No such file or directory*2 Bad address*2 Bad file descriptor Operation not permitted Invalid argument Bad address
+Invalid argument Bad address Invalid argument*3`
 
 function expected(): string[] {
   const pattern =
