@@ -42,7 +42,35 @@ function read(file: string): string {
 /** Whether the checkpointer is inside: as libckpt.so, or linked in by imago cc. */
 export function carriesCheckpointer(pid: number): boolean {
   const maps = read(`/proc/${pid}/maps`)
-  return /\/libckpt\.so$/m.test(maps) || isProgramOfCc(pid, maps)
+  return (
+    /\/libckpt\.so(?: \(deleted\))?$/m.test(maps) ||
+    hasLibraryFromImage(pid, maps) ||
+    isProgramOfCc(pid, maps)
+  )
+}
+
+const ELF_CORE = 4
+
+/**
+ * Restored when libckpt.so was another one already, its code comes from the image: mapped under the name of that (which may have another by now), or
+ * read eagerly, under none.
+ */
+function hasLibraryFromImage(pid: number, maps: string): boolean {
+  if (!/(?:^|\0)LD_PRELOAD=[^\0]*libckpt\.so/.test(read(`/proc/${pid}/environ`))) return false
+  return [...maps.matchAll(/^\S+ r-xp \S+ \S+ \d+ *(.*)$/gm)].some(([, name]) => {
+    if (name === '' || name!.endsWith(' (deleted)')) return true
+    try {
+      const fd = fs.openSync(`/proc/${pid}/root${name}`, 'r')
+      try {
+        const head = Buffer.alloc(18)
+        return fs.readSync(fd, head, 0, head.length, 0) === head.length && head.readUInt16LE(16) === ELF_CORE
+      } finally {
+        fs.closeSync(fd)
+      }
+    } catch {
+      return false // [vdso] and its like
+    }
+  })
 }
 
 /**

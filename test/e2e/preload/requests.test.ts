@@ -4,10 +4,12 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import { lockFile, queueSignal } from '../../../src/engines/preload/libc.js'
+import { nativePart } from '../../../src/engines/preload/native-parts.js'
 import { verify } from '../../../src/formats/core/verify.js'
 import { spawnSync } from '../../helpers/bounded.js'
 import { canBeFrozen, imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
+import { Frozen } from './freezer.js'
 import { compile, read, start, until } from './started.js'
 
 /** Makes threads that end at once, in three threads, for ever. */
@@ -143,4 +145,30 @@ test('what killed imagos left in /tmp is swept by the next one, and nothing else
   expect(imago(['checkpoint', String(child.pid), '-o', path.join(folder, 'image')]).code).toBe(0)
   const left = files.filter(({ file }) => fs.existsSync(file)).map(({ kind, state }) => `${state} ${kind}`)
   expect(left).toEqual(['young reply', 'locked reply', 'young request', 'locked request'])
+})
+
+test.for([
+  ['lazily', []],
+  ['eagerly', ['--eager']],
+] as const)('a program is frozen again after libckpt.so has been replaced, and after a restore (%s) with the new one', async ([
+  ,
+  options,
+]) => {
+  const folder = temporaryFolder()
+  const library = path.join(folder, 'libckpt.so')
+  const replace = () => {
+    fs.copyFileSync(nativePart('libckpt.so'), `${library}.new`)
+    fs.renameSync(`${library}.new`, library)
+  }
+  replace()
+  const program = new Frozen(compile(folder, 'counting', counting), ['1'], folder, { LD_PRELOAD: library })
+  onTestFinished(() => program.abandon())
+  await program.until(() => program.output().includes('0\n'), 'first number')
+  replace()
+  expect(imago(['checkpoint', String(program.pid), '-o', program.image, '--stop'])).toMatchObject({ code: 0 })
+  replace()
+  await program.restart(...options)
+  const again = path.join(folder, 'again')
+  expect(imago(['checkpoint', String(program.pid), '-o', again])).toMatchObject({ code: 0 })
+  expect(await verify(again)).toEqual([])
 })
