@@ -34,8 +34,8 @@ const SPARE_BYTES = 64 * 2 ** 20
 const FD_COUNT = 1024
 const FD_FILE = 2
 const FD_NONE = 6
-/** gem5 opens the page of the first mmap below this. */
-const DEFAULT_MMAP_END = 0x7fff_f7ff_f000n
+/** How far behind the executable the kernel puts the heap at most (arch_randomize_brk, and what lies between). */
+const MAX_HEAP_GAP = 2n << 30n
 const WORKLOAD = 'system.cpu.workload'
 
 /** regVal of a process that gem5 has just started: control registers, MTRR capabilities, PAT, EFER, flat segments. */
@@ -105,14 +105,15 @@ function theProcess(image: ProcessImage): Process {
       hint: 'freeze it before it starts threads (OMP_NUM_THREADS=1 for OpenMP)',
     })
   const { vector } = process.threads[0]!.registers
-  const high = vector?.isa === 'x86-64' ? vector.components.get(AVX) : undefined
-  if (high !== undefined && !isZero(high))
+  const components = vector?.isa === 'x86-64' ? vector.components : new Map<number, Uint8Array>()
+  if (AVX_COMPONENTS.some(number => !isZero(components.get(number) ?? new Uint8Array())))
     throw new LossError('the program has AVX registers in use, and gem5 has none', {
       hint: 'run it again with GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-ERMS and built without -mavx or -march=native',
     })
   return process
 }
-const AVX = 2
+/** XSAVE components: upper halves of YMM; AVX-512's masks and ZMM. Intel SDM 1, 13.1. */
+const AVX_COMPONENTS = [2, 5, 6, 7]
 
 /** Pages that hold something, in order of address; text that the image leaves to its file is taken from there. */
 function pageTable(process: Process, options: SeOptions): { address: bigint; page: Extent }[] {
@@ -184,19 +185,22 @@ function processText(
   const section = (name: string, keys: Record<string, string | bigint | number | boolean>) =>
     lines.push('', `[${name}]`, ...Object.entries(keys).map(([key, value]) => `${key}=${value}`))
   const stack = process.mappings.find(mapping => mapping.kind === 'stack')
-  const heapEnd = process.layout.brk
+  const heapEnd = programBreak(process)
   const stackBase = stack?.end ?? USER_END
-  const low = process.mappings.find(
-    mapping => mapping.start > heapEnd && mapping.kind !== 'stack' && mapping.end <= stackBase,
-  )
+  const stackSize = stack ? stack.end - stack.start : 0n
+  const maxStackSize = stackSize > MAX_STACK ? stackSize : MAX_STACK
+  // New areas are placed downwards from the lowest one there is, and never where the stack may grow.
+  const areaEnds = process.mappings
+    .filter(mapping => mapping.start >= heapEnd && mapping.kind !== 'stack' && mapping.end <= stackBase)
+    .map(mapping => mapping.start)
   section(WORKLOAD, {
     brkPoint: heapEnd,
     stackBase,
-    stackSize: stack ? stack.end - stack.start : 0n,
-    maxStackSize: MAX_STACK,
+    stackSize,
+    maxStackSize,
     stackMin: stack?.start ?? stackBase,
-    nextThreadStackBase: stackBase - MAX_STACK,
-    mmapEnd: low?.start ?? DEFAULT_MMAP_END,
+    nextThreadStackBase: stackBase - maxStackSize,
+    mmapEnd: [...areaEnds, stackBase - maxStackSize].reduce((a, b) => (a < b ? a : b)),
   })
   const areas = process.mappings.filter(({ start, kind }) => start < USER_END && kind !== 'vvar')
   section(`${WORKLOAD}.vmalist`, { size: areas.length })
@@ -220,6 +224,20 @@ function processText(
     total_pages: ramBytes / PAGE_SIZE,
   })
   return CheckpointText.fromString(`${text.toString()}${lines.join('\n')}\n`)
+}
+
+/**
+ * The end of the heap, a whole page (gem5 maps from here when the heap grows). A core of gdb or of the kernel does not say
+ * it: then it is where the last memory without a file ends that lies closely behind the executable.
+ */
+function programBreak({ layout, mappings, executable }: Process): bigint {
+  if (layout.brk > 0n) return ((layout.brk + PAGE_SIZE_BIG - 1n) / PAGE_SIZE_BIG) * PAGE_SIZE_BIG
+  const program = mappings.filter(({ file }) => file !== undefined && file.path === executable)
+  let end = program.at(-1)?.end ?? 0n
+  for (const { start, end: next, file, write, execute, kind } of mappings)
+    if (file === undefined && write && !execute && kind !== 'stack')
+      if (start >= end && start - end < MAX_HEAP_GAP) end = next
+  return end
 }
 
 /** What gem5 itself writes for the three; it connects them anew when it loads. */
@@ -273,6 +291,13 @@ function processLosses(process: Process): Loss[] {
   const losses = process.files
     .filter(({ fd }) => fd > 2)
     .map(({ fd }) => dropped(`fd ${fd}`, 'all', 'SE mode restores fds 0–2 only'))
+  if (process.layout.brk === 0n)
+    losses.push({
+      kind: 'defaulted',
+      subject: 'process',
+      field: 'brk',
+      detail: 'the image does not say where the heap ends: taken from its memory map',
+    })
   if (process.signalActions.size > 0)
     losses.push(dropped('process', 'signal actions', `${process.signalActions.size}`))
   if (process.intervalTimers.length + process.posixTimers.length > 0)

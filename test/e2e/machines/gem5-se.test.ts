@@ -23,7 +23,8 @@ int main(void) {
 `
 const has = (tool: string) => spawnSync('sh', ['-c', `command -v ${tool}`]).status === 0
 
-async function frozen(folder: string, flags: string[]): Promise<string> {
+/** Path of the core, and the areas of the process as the kernel names them. */
+async function frozen(folder: string, flags: string[]): Promise<{ core: string; maps: string }> {
   const binary = path.join(folder, 'program')
   fs.writeFileSync(`${binary}.c`, program)
   const compiled = spawnSync('gcc', ['-O1', ...flags, '-o', binary, `${binary}.c`], { encoding: 'utf8' })
@@ -35,7 +36,8 @@ async function frozen(folder: string, flags: string[]): Promise<string> {
       encoding: 'utf8',
     })
     expect(core.status, core.stderr).toBe(0)
-    return path.join(folder, `core.${child.pid}`)
+    const maps = fs.readFileSync(`/proc/${child.pid}/maps`, 'latin1')
+    return { core: path.join(folder, `core.${child.pid}`), maps }
   } finally {
     child.kill('SIGKILL')
   }
@@ -47,7 +49,7 @@ test('registers, page table and pages are those of the process; text comes from 
   skip(!has('gcore') || !has('gcc'), 'gcore or gcc is not installed')
   skip(process.arch !== 'x64', 'SE checkpoints are written for x86-64')
   const folder = temporaryFolder()
-  const core = await frozen(folder, ['-static'])
+  const { core, maps } = await frozen(folder, ['-static'])
   const target = path.join(folder, 'se')
   const { code, stderr } = imago(['convert', core, '--to', 'gem5-se', '-o', target])
   expect([code, stderr]).toEqual([0, ''])
@@ -82,13 +84,21 @@ test('registers, page table and pages are those of the process; text comes from 
   const areas = Number(text.get('system.cpu.workload.vmalist', 'size'))
   expect(text.get(`system.cpu.workload.vmalist.Vma${areas - 1}`, 'addrRangeEnd')).toBeDefined()
   expect(text.get('system.cpu.workload.fdarray', 'size')).toBe('1024')
+  // The core does not say where the heap ends, the kernel did. New areas come between it and all others.
+  const heapEnd = BigInt(`0x${/-(\S+) .*\[heap\]/.exec(maps)![1]}`)
+  const limit = (key: string) => BigInt(text.get('system.cpu.workload', key)!)
+  expect(limit('brkPoint')).toBe(heapEnd)
+  const others = source!.mappings.map(({ start }) => start).filter(start => start >= heapEnd)
+  for (const start of others) expect(limit('mmapEnd') <= start).toBe(true)
+  expect(limit('mmapEnd')).toBeGreaterThan(heapEnd)
+  expect(limit('mmapEnd')).toBeLessThanOrEqual(limit('stackBase') - limit('maxStackSize'))
 })
 
 test('sections and keys are those of a checkpoint that gem5 wrote for a process', async ({ skip }) => {
   skip(!has('gcore') || !has('gcc'), 'gcore or gcc is not installed')
   skip(process.arch !== 'x64', 'SE checkpoints are written for x86-64')
   const folder = temporaryFolder()
-  const core = await frozen(folder, ['-static'])
+  const { core } = await frozen(folder, ['-static'])
   imago(['convert', core, '--to', 'gem5-se', '-o', path.join(folder, 'se')])
   const ours = CheckpointText.read(path.join(folder, 'se/m5.cpt'))
   const real = CheckpointText.read(path.resolve(import.meta.dirname, '../../data/machine/se.gem5/m5.cpt'))
