@@ -22,7 +22,7 @@ export const command: Command = {
     },
     {
       flags: '--timeout <time>',
-      summary: "how long to wait for the text of 'serial:TEXT' (s, min)",
+      summary: "how long to wait for the text of 'serial:TEXT', or for a sleeping guest (s, min)",
       default: '10min',
     },
     { flags: '--serial <file>', summary: "write what the guest prints to a file, '-' for stderr" },

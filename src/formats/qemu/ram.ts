@@ -7,7 +7,7 @@
  *             0x08  a page:                         [u8 n, block name], 4096 bytes
  *             0x20  same block as the record before: no name
  *             0x10  end of the part
- *             0x200 multifd flush: nothing follows
+ *             0x200 multifd flush: pages went elsewhere
  *
  * A page may come several times (a running guest dirties it again): the last one counts. A page that never comes
  * is zero. Source: QEMU migration/ram.c.
@@ -116,7 +116,11 @@ export class RamReader {
         const offset = this.#pages.add(reader.position)
         block.add(address, { kind: 'slice', source: this.#pages, offset })
         reader.skip(RAM_PAGE_BYTES, 'page')
-      } else if ((flags & RamFlag.multifdFlush) === 0)
+      } else if (flags & RamFlag.multifdFlush)
+        throw reader.error('the pages of this stream went over other channels (multifd)', {
+          hint: 'capture again with the migration capability multifd off (its default)',
+        })
+      else
         throw reader.error('a RAM record of an unknown kind', {
           found: `flags 0x${flags.toString(16)}`,
           hint:

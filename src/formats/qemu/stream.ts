@@ -42,6 +42,10 @@ const Section = {
 } as const
 
 const FOOTER_BYTES = 5
+
+/** The two capabilities that QEMU lists in a stream (migration/savevm.c, should_validate_capability). */
+const otherLayouts: ReadonlySet<string> = new Set(['mapped-ram', 'x-ignore-shared'])
+
 /** Sections a stream may have; QEMU writes one or two RAM parts a device and round. */
 const MAX_SECTIONS = 1_000_000
 
@@ -331,9 +335,17 @@ class SectionsReader {
       reader.u32('subsection version')
       if (name === 'configuration/target-page-bits') reader.skip(4)
       else if (name === 'configuration/uuid') reader.skip(16)
-      else if (name === 'configuration/capabilities')
+      else if (name === 'configuration/capabilities') {
         this.#capabilities = Array.from({ length: this.#capabilityCount() }, () => reader.name('capability'))
-      else throw reader.error(`an unknown part '${name}' of the configuration`)
+        for (const capability of this.#capabilities)
+          if (otherLayouts.has(capability))
+            throw reader.error(
+              `a stream with the migration capability '${capability}', which lays out RAM otherwise`,
+              {
+                hint: 'capture again with the default migration capabilities',
+              },
+            )
+      } else throw reader.error(`an unknown part '${name}' of the configuration`)
     }
   }
 

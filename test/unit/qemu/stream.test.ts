@@ -146,12 +146,13 @@ describe('a QEMU migration stream', () => {
     expect(ram.memory.tryRead(0x3000n, 1)).toBeUndefined()
   })
 
-  it('reads pages of one repeated byte and flushes of multifd', () => {
-    const ram = smallStream([fill(0x1000, 0x5a), record(0x200)]).block('r')!
+  it('reads pages of one repeated byte', () => {
+    const ram = smallStream([fill(0x1000, 0x5a)]).block('r')!
     expect(ram.memory.read(0x1000n, 4096)).toEqual(new Uint8Array(4096).fill(0x5a))
   })
 
   it.each([
+    ['pages that went over other channels', [fill(0x1000, 0x5a), record(0x200)], 'multifd'],
     ['compressed pages', [record(0x100)], 'unknown kind'],
     ['a page beyond its block', [page(0x10000, 1)], 'beyond the end'],
     ['a page that continues no block', [record(0x28)], 'continues no block'],
@@ -162,6 +163,12 @@ describe('a QEMU migration stream', () => {
     ],
   ])('refuses %s', (_, records, message) => {
     expect(() => smallStream(records)).toThrow(message)
+  })
+
+  it('refuses a file in which RAM is laid out otherwise', () => {
+    const name = Buffer.from('configuration/capabilities')
+    const part = [Buffer.from([5, name.length]), name, u32(1), u32(1), Buffer.from('\x0amapped-ram')]
+    expect(() => smallStream([], [Buffer.concat(part)])).toThrow("capability 'mapped-ram'")
   })
 
   it('reads capabilities and the other parts of a newer configuration section', () => {
