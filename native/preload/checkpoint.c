@@ -180,6 +180,7 @@ static void go_on(uint64_t frame, uint64_t leader) {
   struct resume_block *block = &imago_resume_block;
   if (leader) { /* before any thread takes signals again */
     install();
+    forget_request(); /* of who froze it from outside, when criu did */
     refresh_what_is_inherited();
   }
   if (__atomic_sub_fetch(&block->threads_to_come, 1, __ATOMIC_ACQ_REL) == 0) futex_wake(&block->threads_to_come, false);

@@ -10,6 +10,8 @@ export interface LiveProcess {
   readonly innerPid: number
   /** Pid of the debugger, 0 for none. */
   readonly tracer: number
+  /** Signals that it has a handler for, bit n-1 for number n. */
+  readonly caught: bigint
 }
 
 /** Undefined when no process or thread has this id. */
@@ -22,6 +24,7 @@ export function liveProcess(pid: number): LiveProcess | undefined {
     name: field('Name'),
     innerPid: Number(field('NSpid').split(/\s+/).at(-1) || pid),
     tracer: Number(field('TracerPid')),
+    caught: BigInt(`0x${field('SigCgt') || 0}`),
   }
 }
 

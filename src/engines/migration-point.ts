@@ -12,6 +12,8 @@ import { runtimeSymbols } from '../toolchain/program.js'
 import { PATIENCE } from './engine.js'
 import { liveProcess } from './live-process.js'
 
+const SIGUSR2_BIT = 1n << 11n
+
 export interface ParkedProgram {
   /** Lets it go on. */
   release(): void
@@ -36,8 +38,18 @@ export async function parkAtMigrationPoint(
   const runtime = runtimeOf(pid)
   if (runtime === undefined) return undefined
   const parked: ParkedProgram = { release: () => release(pid, runtime) }
+  const end = performance.now() + patience
+  // One that has only just been started would die of the signal.
+  while (!takesSignal(pid)) {
+    if (interrupted()) throw new InterruptedError('interrupted; the program goes on')
+    if (performance.now() > end)
+      throw new HostError(
+        `process ${pid} has no handler for SIGUSR2, which would ask it to come to a migration point`,
+      )
+    await sleep(2)
+  }
   askToPark(pid)
-  for (const end = performance.now() + patience; ; await sleep(2)) {
+  for (; ; await sleep(2)) {
     const [request, waiting, threads] = [runtime.request, runtime.parkedCount, runtime.threadCount].map(
       address => readWord(pid, address),
     ) as [bigint, bigint, bigint]
@@ -51,6 +63,13 @@ export async function parkAtMigrationPoint(
       hint: 'a thread that waits in a system call is at none (docs/cc.md); --patience 5m waits longer',
     })
   }
+}
+
+function takesSignal(pid: number): boolean {
+  const found = liveProcess(pid)
+  if (found === undefined || 'ZX'.includes(found.state))
+    throw new HostError(`process ${pid} ended on the way to a migration point`)
+  return (found.caught & SIGUSR2_BIT) !== 0n
 }
 
 /** Under /tmp as the program sees it, and by the pid that it sees itself. */

@@ -12,6 +12,7 @@ import { describable, descriptionValues } from './description-records.js'
 import { checksumOf, mappingValues, modifiedRuns, sameMapping } from './mapping-records.js'
 import { makeRecord, type NoteRecord, type RecordValues, recordKindNamed } from './private-notes.js'
 import type { RawCore } from './raw.js'
+import { findResumeBlock, RESUME_VERSION } from './resume-block.js'
 import type { PlacedMapping } from './write.js'
 
 /** Where the content of an open file lies in the new core. */
@@ -65,6 +66,7 @@ export function ownRecords(
     const kernels = (kind: Mapping['kind']) => process.mappings.filter(mapping => mapping.kind === kind)
     const records = new Map<string, readonly NoteRecord[]>()
     const oldImage = old('image')[0]
+    const resumeBlock = oldImage === undefined ? findResumeBlock(process) : undefined
     records.set('image', [
       make(
         'image',
@@ -73,6 +75,7 @@ export function ownRecords(
           machine: image.isa === 'x86-64' ? EM.X86_64 : EM.AARCH64,
           pageSize: PAGE_SIZE,
           ...(oldImage ? {} : { generation: 1, tool: `imago, from ${image.origin.format}` }),
+          ...(resumeBlock === undefined ? {} : { resumeBlock, resumeVersion: RESUME_VERSION }),
         },
         oldImage,
       ),

@@ -2,11 +2,13 @@
 import { copyFileSync } from 'node:fs'
 import path from 'node:path'
 import { expect } from 'vitest'
+import { liveProcess } from '../../../src/engines/live-process.js'
+import { engine } from '../../../src/engines/preload/engine.js'
 import { findPart } from '../../../src/lib/parts.js'
 import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { sharedFolder, temporaryFolder } from '../../helpers/temporary-folder.js'
-import type { Workload } from './workloads.js'
+import { travellingWords, type Workload } from './workloads.js'
 
 export function missingCompiler(): string | undefined {
   for (const part of ['clang19', 'musl'])
@@ -29,13 +31,35 @@ export function build(workload: Workload, folder: string): void {
     copyFileSync(path.join(place, workload.name + suffix), path.join(folder, workload.name + suffix))
 }
 
-/** What it prints when it does not move. */
-export function athome(workload: Workload): string {
+/** Whether it can be asked for a checkpoint: one that has only just been started cannot. */
+export function canBeAsked(pid: number): boolean {
+  return engine.canFreeze(pid) && ((liveProcess(pid)?.caught ?? 0n) & (1n << 11n)) !== 0n // SIGUSR2
+}
+
+/** What a travelling run prints when it does not move. */
+export function athome(workload: Workload, times = 1): string {
   const folder = temporaryFolder()
   build(workload, folder)
-  const words = workload.travelling.map(word => (word === '{folder}' ? folder : word))
   const program = path.join(folder, `${workload.name}_x86-64`)
+  const words = travellingWords(workload, folder, times)
   const { stdout } = spawnSync(program, words, { encoding: 'utf8', maxBuffer: 1 << 28 })
   expect(stdout.trimEnd().split('\n').at(-1)).toBe(workload.verdict)
   return stdout
+}
+
+/**
+ * Travels with so many moves, and prints what it prints at home. On a busy host a program may end before its last move: then a longer
+ * run of it does not.
+ */
+export async function movesEachTime(
+  workload: Workload,
+  expected: number,
+  travel: (times: number) => Promise<{ output: string; moves: number }>,
+): Promise<void> {
+  for (let times = 1; ; times *= 2) {
+    const { output, moves } = await travel(times)
+    expect(output === athome(workload, times), `the output of a run with ${moves} moves`).toBe(true)
+    if (moves === expected) return
+    expect(times, `${moves} of ${expected} moves`).toBeLessThan(64)
+  }
 }

@@ -14,8 +14,8 @@ import type { IsaName } from '../../../src/model/process.js'
 import { retargetImage } from '../../../src/retarget/retarget-image.js'
 import { rounds } from '../../helpers/rounds.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
-import { athome, build, missingCompiler } from './build.js'
-import { type Workload, workloads } from './workloads.js'
+import { build, canBeAsked, missingCompiler, movesEachTime } from './build.js'
+import { travellingWords, type Workload, workloads } from './workloads.js'
 
 function missing(): string | undefined {
   if (process.arch !== 'x64') return 'this test goes from x86-64 to aarch64 under an emulator'
@@ -38,8 +38,8 @@ interface Running {
   readonly ended: Promise<number>
 }
 
-function start(folder: string, workload: Workload, isa: IsaName): Running {
-  const words = workload.travelling.map(word => (word === '{folder}' ? folder : word))
+function start(folder: string, workload: Workload, isa: IsaName, times: number): Running {
+  const words = travellingWords(workload, folder, times)
   const program = path.join(folder, `${workload.name}_${isa}`)
   const emulator = path.join(findPart('qemu-user')!, 'usr/bin/qemu-aarch64-static')
   const out = fs.openSync(path.join(folder, 'out'), 'w')
@@ -58,11 +58,12 @@ async function travel(
   workload: Workload,
   from: IsaName,
   moments: readonly number[],
+  times: number,
 ): Promise<{ output: string; moves: number }> {
   const folder = temporaryFolder()
   build(workload, folder)
   let isa = from
-  let running = start(folder, workload, isa)
+  let running = start(folder, workload, isa, times)
   onTestFinished(() => {
     try {
       process.kill(running.pid, 'SIGKILL')
@@ -74,7 +75,7 @@ async function travel(
     void running.ended.then(() => {
       ended = true
     })
-    while (!ended && !engine.canFreeze(running.pid)) await sleep(5) // it has only just been started
+    while (!ended && !canBeAsked(running.pid)) await sleep(5) // it has only just been started
     await sleep(moment)
     const image = path.join(temporaryFolder(), 'image')
     try {
@@ -99,25 +100,6 @@ async function travel(
   return { output: fs.readFileSync(path.join(folder, 'out'), 'utf8'), moves }
 }
 
-/** Travels with a move at every one of the moments: where the program had ended before the last of them, all come sooner. */
-async function movesEachTime(
-  workload: Workload,
-  from: IsaName,
-  moments: readonly number[],
-  expected: string,
-): Promise<void> {
-  for (let sooner = 1; ; sooner *= 2) {
-    const { output, moves } = await travel(
-      workload,
-      from,
-      moments.map(moment => moment / sooner),
-    )
-    expect(output).toBe(expected)
-    if (moves === moments.length) return
-    expect(sooner, `${moves} of ${moments.length} moves`).toBeLessThan(64)
-  }
-}
-
 /** Emulation is slow: the ordinary run takes some of them. */
 const all = process.env.IMAGO_FULL === '1' ? workloads.map(({ name }) => name) : undefined
 const travellers = new Set(all ?? ['is', 'fib-tree', 'interpreter', 'threads', 'files'])
@@ -127,20 +109,18 @@ describe('cores of programs that change their ISA', () => {
   for (const workload of workloads.filter(({ name }) => travellers.has(name)))
     test(`${workload.name} goes on there, comes back and prints the same`, async ({ skip }) => {
       skip(reason !== undefined, reason)
-      const expected = athome(workload)
       const moment = () => 10 + Math.random() * 100
       for (let round = 0; round < rounds(20, 1); round++)
         for (const from of ['x86-64', 'aarch64'] as const)
-          await movesEachTime(workload, from, [moment(), moment() * 3], expected)
+          await movesEachTime(workload, 2, times => travel(workload, from, [moment(), moment() * 3], times))
     })
 
   for (const workload of workloads.filter(({ name }) => hoppers.has(name)))
     test(`${workload.name} goes there and back ten times`, async ({ skip }) => {
       skip(reason !== undefined, reason)
-      const expected = athome(workload)
       for (let round = 0; round < rounds(20, 1); round++) {
         const moments = Array.from({ length: 10 }, (_, i) => (i % 2 === 0 ? 5 : 20) + Math.random() * 10)
-        await movesEachTime(workload, 'x86-64', moments, expected)
+        await movesEachTime(workload, 10, times => travel(workload, 'x86-64', moments, times))
       }
     })
 })

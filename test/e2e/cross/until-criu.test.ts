@@ -12,6 +12,7 @@ import { packageRoot } from '../../../src/lib/parts.js'
 import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
+import { until } from '../preload/started.js'
 import { missingCompiler } from './build.js'
 
 const source = `
@@ -68,7 +69,7 @@ test('run --until a migration point, criu dump, retarget there and back, criu re
   expect(dump.status).toBe(0)
   must('retarget', file('dump'), '--to', 'aarch64', '-o', file('aarch64'))
   must('retarget', file('aarch64'), '--to', 'x86-64', '-o', file('back'))
-  while (fs.existsSync(`/proc/${pid}`)) await sleep(20)
+  await until(() => !fs.existsSync(`/proc/${pid}`))
   must('restore', file('back'), '--detach')
   // It was dumped stopped, and stands still until it is told to go on.
   expect(fs.readFileSync(`/proc/${pid}/status`, 'utf8')).toMatch(/^State:\s+T/m)

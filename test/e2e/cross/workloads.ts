@@ -11,6 +11,8 @@ export interface Workload {
   readonly long: readonly string[]
   /** A run that gives moments to choose from and does not take an emulated machine minutes. */
   readonly travelling: readonly string[]
+  /** Which word of `travelling` says how long it runs. */
+  readonly lengthWord: number
   /** Its last line. */
   readonly verdict: string
 }
@@ -21,6 +23,7 @@ const npb = (name: string, rounds: string, travelling: string): Workload => ({
   quick: ['S'],
   long: ['S', rounds],
   travelling: ['S', travelling],
+  lengthWord: 1,
   verdict: `${name.toUpperCase()} class S: VERIFICATION SUCCESSFUL`,
 })
 
@@ -35,8 +38,16 @@ const own = (
   quick,
   long,
   travelling,
+  lengthWord: name === 'structures' || name === 'threads' ? 0 : 1,
   verdict: `${name}: RIGHT`,
 })
+
+/** The words of a travelling run in `folder`, so many times as long. */
+export function travellingWords(workload: Workload, folder: string, times = 1): string[] {
+  return workload.travelling.map((word, i) =>
+    word === '{folder}' ? folder : i === workload.lengthWord ? String(Number(word) * times) : word,
+  )
+}
 
 export const workloads: readonly Workload[] = [
   npb('is', '600', '500'),
