@@ -116,8 +116,10 @@ export class Request {
       if (await this.#news()) heard = performance.now()
       else {
         const gone = this.#gone(writer, performance.now() - heard)
-        if (gone !== undefined && this.#lines().length === seen)
+        if (gone !== undefined && this.#lines().length === seen) {
+          this.#removeUnfinished(writer)
           throw new ImagoError(`no checkpoint: ${gone} has ended`)
+        }
       }
       if (writer === undefined && performance.now() - begun > patience) throw this.#noAnswer(patience)
     }
@@ -128,6 +130,15 @@ export class Request {
     if (writer !== undefined && this.#writerLives(writer)) return undefined
     if (['Z', 'X', undefined].includes(liveProcess(this.#program.pid)?.state)) return 'the program'
     return writer !== undefined && silence > LAST_WORDS ? 'the writer of the image' : undefined
+  }
+
+  /** What a writer that has ended would have renamed (native/preload/output.c). Without an output of ours its name is the program's to sweep. */
+  #removeUnfinished(writer: number | undefined): void {
+    const { output, compress } = this.#options
+    if (writer === undefined || output === undefined) return
+    const image = compress ? besides(path.resolve(output)) : path.resolve(output)
+    const name = `.${path.basename(image)}.${writer}.tmp`
+    fs.rmSync(path.join(this.#program.root, path.dirname(image), name), { force: true })
   }
 
   #noAnswer(patience: number): HostError {

@@ -194,3 +194,40 @@ test('a long checkpoint tells how far it is', async () => {
   expect(details[0]).toMatch(/^writing, \d+ MiB$/)
   expect(details.at(-1)).toBe('verifying')
 })
+
+test('shared memory of a size that does not wait in memory until the program goes on', async () => {
+  const folder = temporaryFolder()
+  const source = `
+#include <sys/mman.h>
+#include <unistd.h>
+enum { PAGES = 24 << 8 }; /* 24 MiB */
+int main(void) {
+  char *memory = mmap(0, PAGES * 4096l, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  for (long i = 0; i < PAGES; i++) *(long *)(memory + i * 4096) = i + 1;
+  write(1, "up\\n", 3);
+  while (access("go", F_OK) != 0) usleep(5000);
+  for (long i = 0; i < PAGES; i++)
+    if (*(long *)(memory + i * 4096) != i + 1) return 1;
+  return 9;
+}`
+  const child = start(folder, ['run', '--', compile(folder, 'sharing', source)], 'out')
+  await until(() => read(folder, 'out').includes('up'))
+  const image = path.join(folder, 'image')
+  expect(imago(['checkpoint', String(child.pid), '-o', image, '--stop'])).toMatchObject({ code: 0 })
+  expect(await verify(image)).toEqual([])
+  fs.writeFileSync(path.join(folder, 'go'), '')
+  expect(imago(['restore', image])).toMatchObject({ code: 9 })
+})
+
+test('what a writer leaves that is killed goes with the imago that waited for it', async () => {
+  const folder = temporaryFolder()
+  const child = await startLarge(folder, 256)
+  const asked = start(folder, ['checkpoint', String(child.pid), '-o', path.join(folder, 'image')], 'said')
+  const temporary = () => fs.readdirSync(folder).find(name => /^\.image\.\d+\.tmp$/.test(name))
+  await until(() => temporary() !== undefined)
+  process.kill(Number(/\d+/.exec(temporary()!)![0]), 'SIGKILL')
+  await until(() => asked.exitCode !== null)
+  expect(asked.exitCode).toBe(1)
+  expect(read(folder, 'said')).toContain('the writer of the image has ended')
+  expect(fs.readdirSync(folder).filter(name => name.includes('image'))).toEqual([])
+})
