@@ -22,21 +22,21 @@ export class SerialFile {
     this.#timer = setInterval(() => this.#readOn(), FOLLOW_MS).unref()
   }
 
-  #readOn(): void {
+  /** Hands on one piece; false at the end of the file. A guest may print faster than the receiver takes it. */
+  #readOn(): boolean {
+    if (this.#fd === undefined) return false // closed by the one who receives
     const bytes = Buffer.alloc(64 * 1024)
-    for (let count = 0; ; this.#receive(bytes.subarray(0, count))) {
-      if (this.#fd === undefined) return // closed by the one who receives
-      count = fs.readSync(this.#fd, bytes, { position: this.#position })
-      this.#position += count
-      if (count === 0) return
-    }
+    const count = fs.readSync(this.#fd, bytes, { position: this.#position })
+    this.#position += count
+    if (count > 0) this.#receive(bytes.subarray(0, count))
+    return count > 0
   }
 
   /** Reads to the end, and no further. May be called twice. */
   close(): void {
     if (this.#fd === undefined) return
     clearInterval(this.#timer)
-    this.#readOn()
+    while (this.#readOn());
     fs.closeSync(this.#fd)
     this.#fd = undefined
   }
