@@ -37,9 +37,9 @@ export const DEFAULT_LINE: MachineLine = {
   more: [],
 }
 
-/** Kernel parameters that keep Linux away from what the other platforms lack, and its clock on the TSC. */
+/** Kernel parameters that keep Linux away from what the other platforms lack, its clock on the TSC, and its timer unchecked: emulated on a busy host it is late. */
 export const DEFAULT_APPEND =
-  'console=ttyS0 acpi=off nohpet clocksource=tsc tsc=reliable pci=off mitigations=off nmi_watchdog=0 panic=-1'
+  'console=ttyS0 acpi=off nohpet clocksource=tsc tsc=reliable pci=off mitigations=off nmi_watchdog=0 no_timer_check panic=-1'
 
 /** A program for the machine to start with. */
 export interface BootOptions {
