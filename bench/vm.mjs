@@ -75,7 +75,7 @@ async function measure({ folder, rounds }) {
     return { memory, cpu, files, process, host }
   }
   function restore(image) {
-    const options = { rootFolder: folder, readOnly: false, files: 'reopen', ignoreCpu: false }
+    const options = { engine: 'kvm', rootFolder: folder, readOnly: false, files: 'reopen', ignoreCpu: false }
     return restoreGuest(image, memory => new KvmCpu(memory), host, options)
   }
   function release(guest) {

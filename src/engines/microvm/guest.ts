@@ -36,8 +36,10 @@ export interface ProcessState {
   cpuTimeOffset: bigint
   /** The mask that a call which waits with another one (sigsuspend, ppoll) has put aside; never set while the guest runs. */
   maskPutAside: bigint | undefined
-  /** The program chooses code by CPU (glibc): its image is bound to hosts with the same features. */
+  /** The program chooses code by CPU (glibc): its image is bound to CPUs that can do as much as `cpuFeatures`. */
   boundToCpu: boolean
+  /** What it may have seen of CPUs (cpu-features.ts). */
+  cpuFeatures: readonly string[]
 }
 
 export function newProcess(name: string): ProcessState {
@@ -56,6 +58,7 @@ export function newProcess(name: string): ProcessState {
     cpuTimeOffset: cpuTimeOffset(0n),
     maskPutAside: undefined,
     boundToCpu: false,
+    cpuFeatures: [],
   }
 }
 

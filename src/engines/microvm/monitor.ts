@@ -4,6 +4,7 @@
  */
 import { R } from '../../isa/x86-64-kvm.js'
 import { hex } from '../../lib/bytes.js'
+import { hasChosenItsCode } from './cpu-features.js'
 import { type Guest, GuestExit, type HostSide, Interrupted, SaveRequested } from './guest.js'
 import { BadAddress } from './guest-memory.js'
 import { hostCall } from './libc.js'
@@ -85,7 +86,7 @@ export class Monitor {
           if (outcome !== undefined) return outcome
         }
         const wanted = this.#wanted
-        if (wanted === WANTED.stop) {
+        if (wanted === WANTED.stop && hasChosenItsCode(this.#guest)) {
           cpu.settle()
           return { kind: 'stopped' }
         }

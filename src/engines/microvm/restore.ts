@@ -7,12 +7,13 @@ import { blocks, type MicroVmFile, openMicroVmFile } from '../../formats/microvm
 import { type FileRecord, fileKinds, type MicroVmRecord } from '../../formats/microvm/record.js'
 import { SREGS_OFFSET } from '../../isa/x86-64-kvm.js'
 import { HostError, LossError, UnreadableError } from '../../lib/errors.js'
-import type { CpuFactory } from './cpu.js'
-import { hostCpuFeatures } from './cpu-features.js'
+import type { CpuFactory, VirtualCpu } from './cpu.js'
+import { cpuFeaturesOf } from './cpu-features.js'
 import { isEventFile, restoreEventFile, watchAgain } from './event-files.js'
 import { type Guest, type HostSide, newProcess } from './guest.js'
 import { GuestMemory } from './guest-memory.js'
 import { hostCall, NR } from './libc.js'
+import type { EngineName } from './messages.js'
 import { O, type OpenFile, OpenFiles } from './open-files.js'
 import { cpuTimeOffset, setTimer, type TimerNumber } from './timers.js'
 
@@ -28,6 +29,7 @@ export type FilePolicy =
   | 'restore-content'
 
 export interface RestoreGuestOptions {
+  readonly engine: EngineName
   /** Undefined: the one of the image. */
   readonly rootFolder: string | undefined
   readonly readOnly: boolean
@@ -47,7 +49,7 @@ export function restoreGuest(
   try {
     const { record } = image
     checkLayout(record, path)
-    checkCpu(record, path, options.ignoreCpu)
+    checkCpu(record, path, options)
     const files = restoreFiles(image, options)
     const memory = GuestMemory.fromFile(
       Number(record.usableBytes),
@@ -90,6 +92,7 @@ export function restoreState(
     alternateStack: record.process.alternateStack,
     sleepLeft: sleepLeft < 0n ? undefined : sleepLeft,
     boundToCpu: record.cpu.features !== '',
+    cpuFeatures: featuresSeen(record, cpu),
   })
   for (const { signal, ...action } of record.signals) process.actions.set(signal, action)
   const guest = { memory, cpu, files, process, host }
@@ -98,6 +101,12 @@ export function restoreState(
   for (const [which, timer] of [realTimer, cpuTime?.virtual, cpuTime?.profiling].entries())
     if (timer !== undefined) setTimer(guest, which as TimerNumber, timer.left, timer.interval)
   return guest
+}
+
+/** One that was saved while it was asking (by an older imago) sees this CPU, too. */
+function featuresSeen({ cpu: { features } }: MicroVmRecord, { engine, fsBase }: VirtualCpu): string[] {
+  const before = features.split(' ')
+  return fsBase !== 0n ? before : [...new Set([...before, ...cpuFeaturesOf(engine)])]
 }
 
 /** The image must have the layout that this monitor makes, for its page tables and stubs are in it. */
@@ -122,9 +131,9 @@ export function checkLayout(record: MicroVmRecord, path: string): void {
       })
 }
 
-function checkCpu(record: MicroVmRecord, path: string, ignore: boolean): void {
-  if (record.cpu.features === '' || ignore) return
-  const here = new Set(hostCpuFeatures())
+function checkCpu(record: MicroVmRecord, path: string, { engine, ignoreCpu }: RestoreGuestOptions): void {
+  if (record.cpu.features === '' || ignoreCpu) return
+  const here = new Set(cpuFeaturesOf(engine))
   const missing = record.cpu.features.split(' ').filter(feature => !here.has(feature))
   if (missing.length > 0)
     throw new HostError('the program chose its code for a CPU that can do more than this one', {

@@ -16,7 +16,6 @@ import { writeFileAtomically, writeFully } from '../../lib/atomic-file.js'
 import { isZero } from '../../lib/bytes.js'
 import { ImagoError } from '../../lib/errors.js'
 import { PAGE_SIZE } from '../../model/memory.js'
-import { hostCpuFeatures } from './cpu-features.js'
 import { eventContent, isEventFile } from './event-files.js'
 import type { Guest } from './guest.js'
 import { hostCall, NR } from './libc.js'
@@ -138,8 +137,8 @@ function cpuRecord(guest: Guest): CpuRecord {
     msrs: guestMsrs(layout),
     xcr0: state.xcr0,
     xsave: state.xsave,
-    // A program of glibc has chosen its code by this host's CPU; others use the x86-64 baseline.
-    features: guest.process.boundToCpu ? hostCpuFeatures().join(' ') : '',
+    // A program of glibc has chosen its code by a CPU that it saw; others use the x86-64 baseline.
+    features: guest.process.boundToCpu ? guest.process.cpuFeatures.join(' ') : '',
   }
 }
 

@@ -10,6 +10,7 @@ import { exceptionNames } from '../../isa/x86-64-kvm.js'
 import { ImagoError } from '../../lib/errors.js'
 import { PAGE_SIZE } from '../../model/memory.js'
 import { initialState } from './cpu.js'
+import { cpuFeaturesOf } from './cpu-features.js'
 import { engineNamed } from './engines.js'
 import { type Guest, newProcess } from './guest.js'
 import { GuestMemory } from './guest-memory.js'
@@ -40,7 +41,7 @@ async function makeGuest(): Promise<Guest> {
   const { start } = setup
   if (start.kind === 'image') {
     const restore = isSeedImage(start.path) ? restoreSeedGuest : restoreGuest
-    return restore(start.path, makeCpu, host, { ...start, readOnly: setup.readOnly })
+    return restore(start.path, makeCpu, host, { ...start, engine: setup.engine, readOnly: setup.readOnly })
   }
   const { bootFile } = start
   const files = new OpenFiles(start.rootFolder, setup.readOnly)
@@ -55,6 +56,7 @@ async function makeGuest(): Promise<Guest> {
     start.environment,
     start.seedLayout === true || bootFile !== undefined ? SEED_ROOM : undefined,
   )
+  process.cpuFeatures = cpuFeaturesOf(setup.engine)
   if (bootFile !== undefined) {
     const { bootClassic } = await import('../kvm/classic-cpu.js')
     return { memory, cpu: bootClassic(memory, bootFile, entry, stackPointer), files, process, host }
