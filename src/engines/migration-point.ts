@@ -7,7 +7,7 @@
 import fs from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ElfFile } from '../lib/elf.js'
-import { HostError, InterruptedError } from '../lib/errors.js'
+import { HostError, InterruptedError, UsageError } from '../lib/errors.js'
 import { runtimeSymbols } from '../toolchain/program.js'
 import { PATIENCE } from './engine.js'
 import { liveProcess } from './live-process.js'
@@ -28,7 +28,7 @@ interface Runtime {
 /**
  * Waits until all threads of `pid` stand at migration points. Undefined for a program that imago cc did not compile, and
  * nothing happens to it.
- * @throws HostError when they do not within `patience` milliseconds, InterruptedError; the program then goes on.
+ * @throws HostError when they do not within `patience` milliseconds, InterruptedError; the program then goes on. UsageError when it ends.
  */
 export async function parkAtMigrationPoint(
   pid: number,
@@ -67,18 +67,25 @@ export async function parkAtMigrationPoint(
 
 function takesSignal(pid: number): boolean {
   const found = liveProcess(pid)
-  if (found === undefined || 'ZX'.includes(found.state))
-    throw new HostError(`process ${pid} ended on the way to a migration point`)
+  if (found === undefined || 'ZX'.includes(found.state)) throw hasEnded(pid)
   return (found.caught & SIGUSR2_BIT) !== 0n
+}
+
+function hasEnded(pid: number): UsageError {
+  return new UsageError(`no process has the id ${pid} any more: it ended on the way to a migration point`)
 }
 
 /** Under /tmp as the program sees it, and by the pid that it sees itself. */
 function askToPark(pid: number): void {
-  const inner = /^NSpid:.*?(\d+)$/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? String(pid)
-  const file = `/proc/${pid}/root/tmp/imago-park-${inner}`
-  fs.rmSync(file, { force: true })
-  fs.closeSync(fs.openSync(file, 'wx', 0o600))
-  process.kill(pid, 'SIGUSR2')
+  try {
+    const file = `/proc/${pid}/root/tmp/imago-park-${liveProcess(pid)?.innerPid}`
+    fs.rmSync(file, { force: true })
+    fs.closeSync(fs.openSync(file, 'wx', 0o600))
+    process.kill(pid, 'SIGUSR2')
+  } catch (error) {
+    if ('ZX'.includes(liveProcess(pid)?.state ?? 'X')) throw hasEnded(pid)
+    throw error
+  }
 }
 
 /** After a restore of an image that was parked: on the same ISA the threads still wait there. */
@@ -144,5 +151,5 @@ function readWord(pid: number, address: bigint): bigint {
   } finally {
     if (fd !== undefined) fs.closeSync(fd)
   }
-  throw new HostError(`process ${pid} ended on the way to a migration point`)
+  throw hasEnded(pid)
 }

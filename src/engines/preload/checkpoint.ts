@@ -21,13 +21,14 @@ import { target } from './target.js'
 export async function checkpoint(pid: number, options: CheckpointOptions): Promise<CheckpointResult> {
   const started = performance.now()
   const program = target(pid)
-  const request = new Request(program, options)
   let interrupted = false
   const onInterrupt = () => {
     interrupted = true
   }
-  process.once('SIGINT', onInterrupt)
+  process.once('SIGINT', onInterrupt) // before anybody can see a request
+  let request: Request | undefined
   try {
+    request = new Request(program, options)
     warmPageTables(program.pid)
     request.send()
     const answer = await request.answer(() => interrupted)
@@ -44,7 +45,7 @@ export async function checkpoint(pid: number, options: CheckpointOptions): Promi
     }
   } finally {
     process.off('SIGINT', onInterrupt)
-    request.close()
+    request?.close()
   }
 }
 

@@ -67,7 +67,7 @@ async function travel(
       await place.freeze(pid, folder, workload.name, image)
     } catch (error) {
       // It may have ended before it came to a migration point.
-      if (hop > 0 && !(await place.running(pid))) break
+      if (!(await place.running(pid))) break
       throw error
     }
     const moved = `${image}.${other.isa}`

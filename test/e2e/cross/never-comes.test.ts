@@ -139,6 +139,7 @@ for (const [signal, expected] of [
     const stuck = new Stuck()
     await stuck.counts()
     const asking = stuck.ask()
+    await until(() => fs.readdirSync('/tmp').some(name => name.startsWith(`imago-request-${stuck.pid}-`)))
     await stuck.standsStill()
     asking.kill(signal)
     expect(await asking.ended).toBe(expected)
