@@ -19,6 +19,8 @@ import type { Target } from './target.js'
 const REQUEST_VALUE = 0x6f67616d69n | (BigInt(process.pid) << 40n)
 /** How long without a word before it is looked whether anybody is left to speak, ms. */
 const QUIET = 100
+/** How often a program is asked again that has not taken the request, ms: a signal that comes while it already waits is lost. */
+const ASK_AGAIN = 500
 /** How long after its writer a program may still tell why there is no image, ms: it lets its threads go first. */
 const LAST_WORDS = 3_000
 
@@ -78,9 +80,13 @@ export class Request {
     return fd
   }
 
+  #signal(): number {
+    return queueSignal(this.#program.pid, this.#program.signal, REQUEST_VALUE)
+  }
+
   send(): void {
     const { pid, signal } = this.#program
-    const errno = queueSignal(pid, signal, REQUEST_VALUE)
+    const errno = this.#signal()
     if (errno !== 0)
       throw new HostError(`cannot send signal ${signal} to process ${pid}: errno ${errno}`, {
         hint: 'run imago as the user of the program, or as root',
@@ -92,6 +98,7 @@ export class Request {
     const { onProgress, patience = PATIENCE } = this.#options
     const begun = performance.now()
     let heard = begun
+    let asked = begun
     const losses: string[] = []
     let seen = 0
     let writer: number | undefined
@@ -115,6 +122,10 @@ export class Request {
       if (interrupted()) throw new InterruptedError('interrupted; the program goes on')
       if (await this.#news()) heard = performance.now()
       else {
+        if (performance.now() - asked > ASK_AGAIN && fs.existsSync(this.#file)) {
+          asked = performance.now()
+          this.#signal()
+        }
         const gone = this.#gone(writer, performance.now() - heard)
         if (gone !== undefined && this.#lines().length === seen) {
           this.#removeUnfinished(writer)
