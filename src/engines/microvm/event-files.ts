@@ -14,15 +14,6 @@ import { O, type OpenFile } from './open-files.js'
 
 export type EventFileKind = 'eventfd' | 'timerfd' | 'epoll'
 
-export const EVENT_CALLS = {
-  read: 0,
-  epollCtl: 233,
-  timerfdCreate: 283,
-  timerfdSettime: 286,
-  timerfdGettime: 287,
-  epollCreate1: 291,
-} as const
-
 /** Of eventfd2(2): each read takes one. */
 export const EFD_SEMAPHORE = 1
 export const EPOLL_CTL_ADD = 1
@@ -49,9 +40,7 @@ export function eventFile(kind: EventFileKind, hostFd: number, flags: number): O
 export function makeEventFile(kind: EventFileKind, detail: number): number {
   const flags = O.NONBLOCK | O.CLOEXEC
   if (kind === 'eventfd') return hostCall(NR.eventfd2, 0, (detail & EFD_SEMAPHORE) | flags)
-  return kind === 'timerfd'
-    ? hostCall(EVENT_CALLS.timerfdCreate, detail, flags)
-    : hostCall(EVENT_CALLS.epollCreate1, O.CLOEXEC)
+  return kind === 'timerfd' ? hostCall(NR.timerfdCreate, detail, flags) : hostCall(NR.epollCreate1, O.CLOEXEC)
 }
 
 /** What an image keeps of it. `files`: all open files, in the order of the image. */
@@ -66,7 +55,7 @@ export function eventContent(file: OpenFile, files: readonly OpenFile[]): Buffer
   }
   if (file.kind === 'timerfd') {
     const now = Buffer.alloc(TIMER_SIZE) // struct itimerspec: interval, then what is left
-    hostCall(EVENT_CALLS.timerfdGettime, file.hostFd, now)
+    hostCall(NR.timerfdGettime, file.hostFd, now)
     const time = (at: number) => now.readBigUInt64LE(at) * BILLION + now.readBigUInt64LE(at + 8)
     const content = Buffer.alloc(TIMER_SIZE)
     for (const [i, word] of [field('clockid', 10), field('ticks', 10), time(16), time(0)].entries())
@@ -120,7 +109,7 @@ function setTimer(hostFd: number, left: bigint, interval: bigint): number {
   const wanted = Buffer.alloc(TIMER_SIZE)
   for (const [i, word] of [interval / BILLION, interval % BILLION, left / BILLION, left % BILLION].entries())
     wanted.writeBigUInt64LE(word, i * 8)
-  return hostCall(EVENT_CALLS.timerfdSettime, hostFd, 0, wanted, 0)
+  return hostCall(NR.timerfdSettime, hostFd, 0, wanted, 0)
 }
 
 /** An epoll of an image watches what it watched. @throws UnreadableError */
@@ -130,6 +119,6 @@ export function watchAgain(epoll: OpenFile, content: Buffer, files: readonly Ope
     if (file === undefined) throw new UnreadableError('an epoll watches a file that is not in the image')
     const event = Buffer.from(content.subarray(at + 4, at + EPOLL_ENTRY)) // struct epoll_event, packed
     // A standard stream may be a regular file now, which is never waited for.
-    hostCall(EVENT_CALLS.epollCtl, epoll.hostFd, EPOLL_CTL_ADD, file.hostFd, event)
+    hostCall(NR.epollCtl, epoll.hostFd, EPOLL_CTL_ADD, file.hostFd, event)
   }
 }

@@ -74,8 +74,13 @@ export const NR = {
   fcntl: 72,
   ftruncate: 77,
   gettid: 186,
+  epollCtl: 233,
   tgkill: 234,
+  timerfdCreate: 283,
+  timerfdSettime: 286,
+  timerfdGettime: 287,
   eventfd2: 290,
+  epollCreate1: 291,
   openat2: 437,
 } as const
 

@@ -1,14 +1,7 @@
 /** System calls on files that stand for events: eventfd, timerfd, epoll. */
-import {
-  EFD_SEMAPHORE,
-  EVENT_CALLS,
-  type EventFileKind,
-  eventFile,
-  makeEventFile,
-  TIMER_CLOCKS,
-} from '../event-files.js'
+import { EFD_SEMAPHORE, type EventFileKind, eventFile, makeEventFile, TIMER_CLOCKS } from '../event-files.js'
 import type { Guest } from '../guest.js'
-import { hostCall } from '../libc.js'
+import { hostCall, NR } from '../libc.js'
 import { O, type OpenFile } from '../open-files.js'
 import { CLOCK_MONOTONIC, clockNow } from '../timers.js'
 import { type Arguments, E, int, row, type SystemCall } from './table.js'
@@ -59,14 +52,14 @@ function setTime(guest: Guest, a: Arguments): number {
   const { memory } = guest
   const wanted = memory.base + BigInt(memory.readable(a[2], ITIMERSPEC_SIZE))
   const old = a[3] === 0n ? 0n : memory.base + BigInt(memory.writable(a[3], ITIMERSPEC_SIZE))
-  return hostCall(EVENT_CALLS.timerfdSettime, file.hostFd, int(a[1]), wanted, old)
+  return hostCall(NR.timerfdSettime, file.hostFd, int(a[1]), wanted, old)
 }
 
 function getTime(guest: Guest, a: Arguments): number {
   const file = fileOf(guest, a[0], 'timerfd')
   if (typeof file === 'number') return file
   const into = guest.memory.base + BigInt(guest.memory.writable(a[1], ITIMERSPEC_SIZE))
-  return hostCall(EVENT_CALLS.timerfdGettime, file.hostFd, into)
+  return hostCall(NR.timerfdGettime, file.hostFd, into)
 }
 
 function control(guest: Guest, a: Arguments): number {
@@ -80,7 +73,7 @@ function control(guest: Guest, a: Arguments): number {
     operation === EPOLL_CTL_DEL
       ? 0n
       : guest.memory.base + BigInt(guest.memory.readable(a[3], EPOLL_EVENT_SIZE))
-  return hostCall(EVENT_CALLS.epollCtl, epoll.hostFd, operation, file.hostFd, event)
+  return hostCall(NR.epollCtl, epoll.hostFd, operation, file.hostFd, event)
 }
 
 /** Waits where a stop is heard, and then asks without waiting. */
