@@ -248,6 +248,8 @@ export const deviceFields = {
     scratch: u8(),
     /** The transmitter has become empty and nobody has been told. */
     transmitInterrupt: flag(),
+    /** The byte in the shift register, while the line takes none. */
+    transmitting: maybe(u8()),
     receiveFifo: byteString(16),
     transmitFifo: byteString(16),
   }),

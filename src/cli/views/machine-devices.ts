@@ -142,6 +142,7 @@ function serialText(serial: NonNullable<MachineImage['devices']['serial']>): str
     line,
     `interrupts ${on.join(', ') || 'off'}`,
     ...(serial.transmitInterrupt ? ['transmitter waits to be served'] : []),
+    ...(serial.transmitting === undefined ? [] : ['sends a byte']),
     ...held,
   ].join('; ')
 }

@@ -55,6 +55,8 @@ export interface StreamDescription {
   readonly pageSize: number
   readonly configuration: StateDescription | undefined
   readonly devices: readonly DeviceDescription[]
+  /** The JSON as it was read. */
+  readonly whole: Readonly<Record<string, unknown>>
 }
 
 /** Finds and reads the description. @throws UnreadableError when the stream has none, or it is not what QEMU writes. */
@@ -86,7 +88,19 @@ export function readDescription(source: ByteSource): StreamDescription {
     pageSize: (page_size as number | undefined) ?? 4096,
     configuration: configuration as StateDescription | undefined,
     devices: devices as DeviceDescription[],
+    whole: parsed as Record<string, unknown>,
   }
+}
+
+/** The bytes of a description whose devices are described otherwise, mark and length included. */
+export function encodeDescription(
+  { whole }: StreamDescription,
+  devices: readonly DeviceDescription[],
+): Buffer {
+  const text = Buffer.from(JSON.stringify({ ...whole, devices }))
+  const head = Buffer.from([DESCRIPTION_MARK, 0, 0, 0, 0])
+  head.writeUInt32BE(text.length, 1)
+  return Buffer.concat([head, text])
 }
 
 /** JSON holds no control characters, so the last 0x06 of the file is the mark or one of the four bytes of its length. */

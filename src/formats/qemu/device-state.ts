@@ -8,11 +8,11 @@
  * `outer.inner` inside structures and subsections. A second field of the same path gets `#2` (the i8254 has
  * `channels[0].next_transition_time` twice). All integers are big endian. Unknown types are bytes.
  */
+import { BufferSource } from '../../lib/byte-source.js'
 import { UnreadableError } from '../../lib/errors.js'
-import type { BigEndianReader } from './big-endian.js'
+import { BigEndianReader } from './big-endian.js'
 import type { DeviceDescription, FieldDescription, StateDescription } from './description.js'
-
-export const SUBSECTION_MARK = 0x05
+import { emptyPart, type OptionalPart, SUBSECTION_MARK, withSubsection } from './optional-parts.js'
 
 /** Integers (bool 0 or 1), arrays of integers, or bytes. */
 export type FieldValue = bigint | readonly bigint[] | Uint8Array
@@ -26,6 +26,16 @@ export interface Field {
   readonly count: number | undefined
   /** Offset in the device's bytes. */
   readonly offset: number
+}
+
+/** Where the fields of a device lie, and what says so. */
+interface Layout {
+  readonly description: DeviceDescription
+  /** In the order of the bytes. */
+  readonly fields: readonly Field[]
+  readonly byPath: ReadonlyMap<string, Field>
+  /** Structure (`state.`, nothing for the device itself) → offset behind its last byte. */
+  readonly ends: ReadonlyMap<string, number>
 }
 
 /** Types that are integers, and whether they are signed. A suffix such as ` equal` or ` le` is a check of the loader. */
@@ -55,22 +65,27 @@ export class DeviceState {
   readonly instance: number
   readonly version: number
   readonly bytes: Uint8Array
-  /** In the order of the bytes. */
-  readonly fields: readonly Field[]
-  readonly #byPath: ReadonlyMap<string, Field>
+  readonly #layout: Layout
 
   constructor(
     identity: { name: string; instance: number; version: number },
     bytes: Uint8Array,
-    fields: readonly Field[],
-    byPath: ReadonlyMap<string, Field> = new Map(fields.map(field => [field.path, field])),
+    layout: Layout,
   ) {
     this.name = identity.name
     this.instance = identity.instance
     this.version = identity.version
     this.bytes = bytes
-    this.fields = fields
-    this.#byPath = byPath
+    this.#layout = layout
+  }
+
+  get description(): DeviceDescription {
+    return this.#layout.description
+  }
+
+  /** In the order of the bytes. */
+  get fields(): readonly Field[] {
+    return this.#layout.fields
   }
 
   /** Name and instance as messages show it: `i8259 1`. */
@@ -79,11 +94,11 @@ export class DeviceState {
   }
 
   has(path: string): boolean {
-    return this.#byPath.has(path)
+    return this.#layout.byPath.has(path)
   }
 
   #field(path: string): Field {
-    const field = this.#byPath.get(path)
+    const field = this.#layout.byPath.get(path)
     if (field === undefined) throw new UnreadableError(`device '${this.title}' has no field '${path}'`)
     return field
   }
@@ -141,7 +156,17 @@ export class DeviceState {
         for (const [i, element] of elements.entries())
           writeInteger(bytes, field.offset + i * field.size, field.size, element)
     }
-    return new DeviceState(this, bytes, this.fields, this.#byPath)
+    return new DeviceState(this, bytes, this.#layout)
+  }
+
+  /** This state with one more subsection, whose fields are zero. */
+  withPart(part: OptionalPart): DeviceState {
+    const end = this.#layout.ends.get(part.within)
+    if (end === undefined)
+      throw new UnreadableError(`device '${this.title}' has no structure '${part.within}'`)
+    const bytes = Buffer.concat([this.bytes.subarray(0, end), emptyPart(part), this.bytes.subarray(end)])
+    const description = withSubsection(this.description, part.within, part.description)
+    return readDeviceState(new BigEndianReader(new BufferSource(bytes)), this, description)
   }
 }
 
@@ -171,6 +196,7 @@ export function readDeviceState(
   const start = reader.position
   const fields: Field[] = []
   const byPath = new Map<string, Field>()
+  const ends = new Map<string, number>()
 
   const add = (path: string, description: FieldDescription, count: number | undefined) => {
     if (fields.length >= MAX_FIELDS) throw reader.error(`device '${identity.name}' describes too many fields`)
@@ -217,6 +243,7 @@ export function readDeviceState(
       reader.u32('subsection version')
       state(subsection, `${prefix}${name}.`)
     }
+    ends.set(prefix, reader.position - start)
   }
 
   if (description.fields === undefined && description.subsections === undefined)
@@ -226,5 +253,10 @@ export function readDeviceState(
   const length = reader.position - start
   if (length > MAX_STATE_BYTES)
     throw reader.error(`device '${identity.name}' is too large`, { found: `${length} bytes` })
-  return new DeviceState(identity, reader.source.read(start, length).slice(), fields, byPath)
+  return new DeviceState(identity, reader.source.read(start, length).slice(), {
+    description,
+    fields,
+    byPath,
+    ends,
+  })
 }

@@ -4,6 +4,7 @@
  */
 import type { RawFields, RawValue } from '../machine-table.js'
 import type { DeviceState } from './device-state.js'
+import { optionalPartFor } from './optional-parts.js'
 import type { QemuStream } from './stream.js'
 
 export class QemuFields implements RawFields {
@@ -11,15 +12,21 @@ export class QemuFields implements RawFields {
   readonly #changes = new Map<string, Map<string, RawValue>>()
   /** `shift` of `-icount`, which the stream does not hold. */
   readonly icountShift: bigint
+  /** Type of the machine that shall load it: which subsections it knows. */
+  readonly #machine: string
 
-  constructor(devices: Iterable<DeviceState>, icountShift = 0) {
-    this.icountShift = BigInt(icountShift)
+  constructor(devices: Iterable<DeviceState>, options: { icountShift?: number; machine?: string } = {}) {
+    this.icountShift = BigInt(options.icountShift ?? 0)
+    this.#machine = options.machine ?? ''
     for (const device of devices)
       this.#devices.set(device.instance === 0 ? device.name : `${device.name}#${device.instance}`, device)
   }
 
   static of(stream: QemuStream, icountShift?: number): QemuFields {
-    return new QemuFields(stream.devices, icountShift)
+    return new QemuFields(stream.devices, {
+      ...(icountShift === undefined ? {} : { icountShift }),
+      machine: stream.machine,
+    })
   }
 
   hasDevice(name: string): boolean {
@@ -49,7 +56,10 @@ export class QemuFields implements RawFields {
     return typeof value === 'bigint' ? value : 0n
   }
 
-  /** Fields that the machine of the template lacks are left out: the read-back shows the loss. */
+  /**
+   * A subsection that the template lacks is added, unless the value is the zero that its absence means. Fields that its
+   * machine cannot have are left out: the read-back shows the loss.
+   */
   set(name: string, value: RawValue): void {
     const { device, path } = split(name)
     const state = this.#devices.get(device)
@@ -59,12 +69,26 @@ export class QemuFields implements RawFields {
       this.#changes.set(device, changes.set(path, value))
       return
     }
+    if (!isZeroValue(value) && this.addPartOf(name)) {
+      this.set(name, value)
+      return
+    }
     const element = elementOf(path)
     const list = element && this.get(`${device}/${element.path}`)
     if (!Array.isArray(list)) return
     const copy = [...(list as bigint[])]
     copy[element!.index] = value as bigint
     this.set(`${device}/${element!.path}`, copy)
+  }
+
+  /** Adds the subsection that holds the field, all zero, where it is not there and this machine may have it. */
+  addPartOf(name: string): boolean {
+    const { device, path } = split(name)
+    const state = this.#devices.get(device)
+    const part = optionalPartFor(device, path, this.#machine)
+    if (state === undefined || part === undefined || state.has(path)) return false
+    this.#devices.set(device, state.withPart(part))
+    return true
   }
 
   /** The configuration space of each PCI function, by the address in the device's name. */
@@ -92,6 +116,10 @@ function split(name: string): { device: string; path: string } {
   if (mark >= 0) return { device: name.slice(0, mark), path: name.slice(mark + PATH_MARK.length) }
   const slash = name.indexOf('/')
   return { device: name.slice(0, slash), path: name.slice(slash + 1) }
+}
+
+function isZeroValue(value: RawValue): boolean {
+  return typeof value === 'bigint' ? value === 0n : value.every((each: bigint | number) => Number(each) === 0)
 }
 
 function elementOf(path: string): { path: string; index: number } | undefined {

@@ -12,11 +12,13 @@ import { copyCaptureRecord, readCaptureRecord } from './capture-record.js'
 import { offeredFeatures, widenedLine } from './cpu-line.js'
 import { QemuFields } from './fields.js'
 import { machineWords, readRecord } from './machine-line.js'
-import { openStream, type QemuStream } from './stream.js'
+import { openStream, QemuStream } from './stream.js'
 import { isUnderstood, qemuTable, virtualNow } from './table.js'
-import { withWriterWoken } from './wake.js'
+import { unmodelledBlocks, unmodelledDevices, withTimersMoved } from './unmodelled.js'
+import { withSerialAtWork } from './wake.js'
 
 const RAM_BLOCK = 'pc.ram'
+const PS_PER_NS = 1000n
 
 /** @param cpu value of `-cpu` that the guest was started with, where no record beside the stream says it. */
 export async function readQemu(path: string, options: { readonly cpu?: string } = {}): Promise<MachineImage> {
@@ -102,17 +104,26 @@ export async function writeQemu(
     const fields = QemuFields.of(template, readCaptureRecord(options.template).icount)
     const state: MachineState = { cpu: image.cpus[0]!, devices: image.devices }
     const devices = patchDevices(state, fields)
+    const source = image.origin.raw instanceof QemuStream ? image.origin.raw : undefined
+    const shift = virtualNow(fields) - (image.devices.time ?? 0n) / PS_PER_NS
+    const carried = source === undefined ? [] : unmodelledDevices(source, template)
     template.write(target, {
-      devices: devices.changed,
-      memory: new Map([[RAM_BLOCK, blockMemory(image.memory, template)]]),
+      devices: [...devices.changed, ...carried.map(each => withTimersMoved(each, shift))],
+      memory: new Map([
+        ...(source === undefined ? [] : unmodelledBlocks(source, template, RAM_BLOCK)),
+        [RAM_BLOCK, blockMemory(image.memory, template)],
+      ]),
     })
+    const isCarried = (title: string) => carried.some(each => each.title === title)
     copyCaptureRecord(options.template, target, image.cpuFeatures)
     return [
       ...devices.losses,
       ...unknownFeatures(image),
       ...image.notUnderstood
         .filter(
-          name => image.origin.format !== 'qemu' || template.devices.every(({ title }) => title !== name),
+          name =>
+            !isCarried(name) &&
+            (source === undefined || template.devices.every(({ title }) => title !== name)),
         )
         .map(name => ({
           kind: 'dropped' as const,
@@ -121,7 +132,7 @@ export async function writeQemu(
           detail: 'a device that the model does not know',
         })),
       ...template.devices
-        .filter(({ name }) => !isUnderstood(name))
+        .filter(({ name, title }) => !isUnderstood(name) && !isCarried(title))
         .map(({ title }) => ({
           kind: 'defaulted' as const,
           subject: title,
@@ -142,7 +153,7 @@ function unknownFeatures(image: MachineImage): Loss[] {
 
 /** The template's devices with a machine's state, and what that lost. */
 export function patchDevices(machine: MachineState, fields: QemuFields) {
-  const state = withWriterWoken(machine)
+  const state = withSerialAtWork(machine)
   writeTable(qemuTable, state, fields)
   const after = readTable(qemuTable, fields)
   // The clock goes on from where the template stands; everything is rebased to it, and no guest can see it.

@@ -13,7 +13,8 @@
  *
  * Reading keeps where each part lies; writing copies what did not change, patched device state in place and RAM
  * either as it lies or anew, so that a stream that is not changed is written back byte for byte. Nothing in a
- * stream has a checksum, and the loader does not read the description: a stream is its own template.
+ * stream has a checksum, and the loader does not read the description (imago does: a device that has got a part more
+ * is described anew).
  * Source: QEMU 7.2 to 10 migration/savevm.c; every byte of several streams accounted for.
  */
 import { writeFileAtomically, writeFully } from '../../lib/atomic-file.js'
@@ -22,8 +23,14 @@ import { FileSource } from '../../lib/byte-source.js'
 import { UnreadableError, UsageError } from '../../lib/errors.js'
 import type { Memory } from '../../model/memory.js'
 import { BigEndianReader } from './big-endian.js'
-import { type DeviceDescription, readDescription, type StreamDescription } from './description.js'
-import { type DeviceState, readDeviceState, SUBSECTION_MARK } from './device-state.js'
+import {
+  type DeviceDescription,
+  encodeDescription,
+  readDescription,
+  type StreamDescription,
+} from './description.js'
+import { type DeviceState, readDeviceState } from './device-state.js'
+import { SUBSECTION_MARK } from './optional-parts.js'
 import { type RamBlock, RamReader } from './ram.js'
 import { RamWriter } from './ram-writer.js'
 
@@ -42,6 +49,8 @@ const Section = {
 } as const
 
 const FOOTER_BYTES = 5
+/** The mark of the end of the sections. */
+const END_BYTES = 1
 
 /** The two capabilities that QEMU lists in a stream (migration/savevm.c, should_validate_capability). */
 const otherLayouts: ReadonlySet<string> = new Set(['mapped-ram', 'x-ignore-shared'])
@@ -137,7 +146,11 @@ export class QemuStream {
       position += state.bytes.length
       position = copy(this.source, piece.end - FOOTER_BYTES, piece.end, fd, position)
     }
-    copy(this.source, this.description.offset - 1, this.source.size, fd, position)
+    const { offset } = this.description
+    position = copy(this.source, offset - END_BYTES, offset, fd, position)
+    const description = this.#changedDescription(devices)
+    if (description === undefined) copy(this.source, offset, this.source.size, fd, position)
+    else writeFully(fd, description, position)
   }
 
   /** Writes the stream to `path`, which appears whole or not at all. */
@@ -151,17 +164,31 @@ export class QemuStream {
       const index = this.devices.findIndex(
         device => device.name === state.name && device.instance === state.instance,
       )
-      const length = this.devices[index]?.bytes.length
-      if (length !== state.bytes.length)
+      const version = this.devices[index]?.version
+      if (version !== state.version)
         throw new UsageError(`device '${state.title}' does not fit into this stream`, {
           file: this.source.path,
-          found: `${state.bytes.length} bytes of state`,
-          expected: length === undefined ? 'no such device' : `${length} bytes`,
+          found: `version ${state.version}`,
+          expected: version === undefined ? 'no such device' : `version ${version}`,
           hint: 'the template must come from the same machine command line',
         })
       result[index] = state
     }
     return result
+  }
+
+  /** undefined when the changed devices have the parts that they had. */
+  #changedDescription(changed: readonly (DeviceState | undefined)[]): Buffer | undefined {
+    const others = new Map<DeviceDescription, DeviceDescription>()
+    for (const [i, { description }] of this.devices.entries()) {
+      const other = changed[i]?.description
+      if (other !== undefined && other !== description) others.set(description, other)
+    }
+    if (others.size === 0) return undefined
+    return encodeDescription(
+      this.description,
+      this.description.devices.map(each => others.get(each) ?? each),
+    )
   }
 
   #changedBlocks(memory: ReadonlyMap<string, Memory>): RamBlock[] {
