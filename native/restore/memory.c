@@ -5,7 +5,7 @@
  *   none, or all zeros                          anonymous
  *   a file that is unchanged                    from that file; the pages the program had changed are read from the image
  *   shared with its own descriptors or itself   from the memfd; else one is made for it
- *   a stack, or --eager                         anonymous, read from the image now
+ *   a stack, mostly holes, or --eager           anonymous, read from the image now
  *   anything else                               privately from the image: a page is read when it is first touched
  */
 #include "restore.h"
@@ -169,6 +169,11 @@ static void advise(const struct note_mapping *mapping) {
   if (mapping->flags & MAPPING_FLAG_LOCKED && failed(call(mlock, mapping->start, size))) remark("memory that was locked is not any more (ulimit -l)", 0);
 }
 
+/* Like a stack that may grow. Mapped from the image, its next checkpoint would read, and its file system fill, every hole. */
+static bool is_mostly_holes(const struct note_mapping *mapping) {
+  return mapping->stored_pages <= 256 && mapping->stored_pages * 8 < (mapping->end - mapping->start) / PAGE;
+}
+
 static void map_one(const struct note_mapping *mapping) {
   switch (mapping->kind) {
     case MAPPING_KIND_VDSO:
@@ -181,7 +186,7 @@ static void map_one(const struct note_mapping *mapping) {
   } else if (mapping->kind == MAPPING_KIND_FILE && shared && mapping->content_size == 0)
     die(EXIT_FAILED, "a file that it shares memory with is gone or shorter", text_of(NOTE_TYPE_MAPPING, mapping->path), 0);
   else if (shared) map_shared(mapping);
-  else if (settings.eager || mapping->stored_pages == 0 || mapping->kind == MAPPING_KIND_STACK || mapping->flags & MAPPING_FLAG_GROWS_DOWN) map_eagerly(mapping);
+  else if (settings.eager || is_mostly_holes(mapping) || mapping->kind == MAPPING_KIND_STACK || mapping->flags & MAPPING_FLAG_GROWS_DOWN) map_eagerly(mapping);
   else map_lazily(mapping);
   if (mapping->advice != 0 || mapping->flags & MAPPING_FLAG_LOCKED) advise(mapping);
 }

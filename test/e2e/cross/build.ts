@@ -5,6 +5,7 @@ import { expect } from 'vitest'
 import { liveProcess } from '../../../src/engines/live-process.js'
 import { engine } from '../../../src/engines/preload/engine.js'
 import { findPart } from '../../../src/lib/parts.js'
+import type { IsaName } from '../../../src/model/process.js'
 import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { sharedFolder, temporaryFolder } from '../../helpers/temporary-folder.js'
@@ -36,16 +37,46 @@ export function canBeAsked(pid: number): boolean {
   return engine.canFreeze(pid) && ((liveProcess(pid)?.caught ?? 0n) & (1n << 11n)) !== 0n // SIGUSR2
 }
 
-/** What a travelling run prints when it does not move. */
-export function athome(workload: Workload, times = 1): string {
-  const folder = temporaryFolder()
-  build(workload, folder)
-  const program = path.join(folder, `${workload.name}_x86-64`)
-  const words = travellingWords(workload, folder, times)
-  const { stdout } = spawnSync(program, words, { encoding: 'utf8', maxBuffer: 1 << 28 })
-  expect(stdout.trimEnd().split('\n').at(-1)).toBe(workload.verdict)
-  return stdout
+interface Home {
+  readonly output: string
+  /** From its start to its end, in milliseconds. */
+  readonly duration: number
 }
+const homes = new Map<string, Home>()
+
+/** A travelling run that does not move. */
+function atHome(workload: Workload, times: number): Home {
+  const key = `${workload.name} ${times}`
+  let home = homes.get(key)
+  if (home === undefined) {
+    const folder = temporaryFolder()
+    build(workload, folder)
+    const words = travellingWords(workload, folder, times)
+    const begun = performance.now()
+    const { stdout } = spawnSync(path.join(folder, `${workload.name}_x86-64`), words, {
+      encoding: 'utf8',
+      maxBuffer: 1 << 28,
+    })
+    expect(stdout.trimEnd().split('\n').at(-1)).toBe(workload.verdict)
+    home = { output: stdout, duration: performance.now() - begun }
+    homes.set(key, home)
+  }
+  return home
+}
+
+/** What a travelling run prints when it does not move. */
+export const athome = (workload: Workload, times = 1): string => atHome(workload, times).output
+
+/**
+ * How long a program stays before each of its moves, in milliseconds: at random, so that all of them together take most of its run.
+ * What is emulated is slower, thrice at least.
+ */
+export function randomStay(workload: Workload, moves: number, isa: IsaName): number {
+  return ((Math.random() * atHome(workload, 1).duration * 0.8) / moves) * (isa === 'aarch64' ? 2 : 1)
+}
+
+/** By workload and number of moves: the length of a run that was enough the last time. */
+const enough = new Map<string, number>()
 
 /**
  * Travels with so many moves, and prints what it prints at home. On a busy host a program may end before its last move: then a longer
@@ -56,10 +87,14 @@ export async function movesEachTime(
   expected: number,
   travel: (times: number) => Promise<{ output: string; moves: number }>,
 ): Promise<void> {
-  for (let times = 1; ; times *= 2) {
+  const key = `${workload.name} ${expected}`
+  for (let times = enough.get(key) ?? 1; ; times *= 2) {
     const { output, moves } = await travel(times)
     expect(output === athome(workload, times), `the output of a run with ${moves} moves`).toBe(true)
-    if (moves === expected) return
+    if (moves === expected) {
+      enough.set(key, times)
+      return
+    }
     expect(times, `${moves} of ${expected} moves`).toBeLessThan(64)
   }
 }

@@ -14,7 +14,7 @@ import type { IsaName } from '../../../src/model/process.js'
 import { retargetImage } from '../../../src/retarget/retarget-image.js'
 import { rounds } from '../../helpers/rounds.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
-import { build, canBeAsked, missingCompiler, movesEachTime } from './build.js'
+import { build, canBeAsked, missingCompiler, movesEachTime, randomStay } from './build.js'
 import { travellingWords, type Workload, workloads } from './workloads.js'
 
 function missing(): string | undefined {
@@ -53,11 +53,11 @@ function endOf(child: ChildProcess): Promise<number> {
   return new Promise(resolve => child.on('exit', code => resolve(code ?? -1)))
 }
 
-/** Runs it on `from`, moves it after each of the `moments` (ms); returns what it printed and how often it moved. */
+/** Runs it on `from` and moves it so many times, at random; returns what it printed and how often it moved. */
 async function travel(
   workload: Workload,
   from: IsaName,
-  moments: readonly number[],
+  wanted: number,
   times: number,
 ): Promise<{ output: string; moves: number }> {
   const folder = temporaryFolder()
@@ -71,12 +71,12 @@ async function travel(
   })
   let moves = 0
   let ended = false
-  for (const moment of moments) {
+  while (moves < wanted) {
     void running.ended.then(() => {
       ended = true
     })
     while (!ended && !canBeAsked(running.pid)) await sleep(5) // it has only just been started
-    await sleep(moment)
+    await sleep(randomStay(workload, wanted, isa))
     const image = path.join(temporaryFolder(), 'image')
     try {
       await engine.checkpoint(running.pid, { output: image, stop: true })
@@ -105,22 +105,19 @@ const all = process.env.IMAGO_FULL === '1' ? workloads.map(({ name }) => name) :
 const travellers = new Set(all ?? ['is', 'fib-tree', 'interpreter', 'threads', 'files'])
 const hoppers = new Set(all ?? ['is', 'threads', 'files'])
 
-describe('cores of programs that change their ISA', () => {
-  for (const workload of workloads.filter(({ name }) => travellers.has(name)))
-    test(`${workload.name} goes on there, comes back and prints the same`, async ({ skip }) => {
-      skip(reason !== undefined, reason)
-      const moment = () => 10 + Math.random() * 100
-      for (let round = 0; round < rounds(20, 1); round++)
-        for (const from of ['x86-64', 'aarch64'] as const)
-          await movesEachTime(workload, 2, times => travel(workload, from, [moment(), moment() * 3], times))
-    })
+const kinds = [
+  ['goes to aarch64 and comes back', 'x86-64', 2, travellers],
+  ['goes to x86-64 and back to aarch64', 'aarch64', 2, travellers],
+  ['goes there and back, ten hops', 'x86-64', 10, hoppers],
+] as const
 
-  for (const workload of workloads.filter(({ name }) => hoppers.has(name)))
-    test(`${workload.name} goes there and back ten times`, async ({ skip }) => {
-      skip(reason !== undefined, reason)
-      for (let round = 0; round < rounds(20, 1); round++) {
-        const moments = Array.from({ length: 10 }, (_, i) => (i % 2 === 0 ? 5 : 20) + Math.random() * 10)
-        await movesEachTime(workload, 10, times => travel(workload, 'x86-64', moments, times))
-      }
-    })
+describe('cores of programs that change their ISA', () => {
+  for (const workload of workloads)
+    for (const [kind, from, moves, which] of kinds)
+      if (which.has(workload.name))
+        test(`${workload.name} ${kind}, and prints the same`, async ({ skip }) => {
+          skip(reason !== undefined, reason)
+          for (let round = 0; round < rounds(20, 1); round++)
+            await movesEachTime(workload, moves, times => travel(workload, from, moves, times))
+        })
 })

@@ -50,13 +50,13 @@ export function travellingWords(workload: Workload, folder: string, times = 1): 
 }
 
 export const workloads: readonly Workload[] = [
-  npb('is', '600', '500'),
-  npb('ep', '2', '2'),
-  npb('cg', '15', '10'),
-  npb('mg', '250', '120'),
-  npb('ft', '7', '4'),
+  npb('is', '600', '300'),
+  npb('ep', '2', '1'),
+  npb('cg', '15', '6'),
+  npb('mg', '250', '60'),
+  npb('ft', '7', '2'),
   own('fib-tree', ['20', '2000'], ['34', '400000'], ['31', '100000']),
-  own('structures', ['10'], ['20000'], ['5000']),
+  own('structures', ['10'], ['20000'], ['1500']),
   own('interpreter', ['2000', '2'], ['60000', '40'], ['60000', '10']),
   own('threads', ['20000', '100'], ['2000000', '500'], ['600000', '100']),
   own('files', ['{folder}', '200'], ['{folder}', '100000'], ['{folder}', '60000']),
