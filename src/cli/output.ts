@@ -103,3 +103,14 @@ export function durationText(milliseconds: number): string {
   if (milliseconds < 1000) return `${Number(milliseconds.toPrecision(3))} ms`
   return `${Number((milliseconds / 1000).toPrecision(3))} s`
 }
+
+/** The ScratchVM's line about bytes that went over a network, and how long that took. */
+export function noteTransfer(
+  what: 'Sent' | 'Received',
+  { bytes, milliseconds }: { readonly bytes: number; readonly milliseconds: number },
+  output: Output,
+): void {
+  output.note(`${what} ${bytes} bytes`)
+  const rate = `${bytesText((bytes * 1000) / Math.max(1, milliseconds))}/s`
+  output.note(`Took ${durationText(milliseconds)}, ${rate}`)
+}

@@ -3,13 +3,13 @@ import fs from 'node:fs'
 import type { Start } from '../engines/microvm/messages.js'
 import { MicroVm } from '../engines/microvm/micro-vm.js'
 import { headerDigest, openMicroVmFile } from '../formats/microvm/image-file.js'
-import { ExitCode, ImagoError, InterruptedError, PeerError } from '../lib/errors.js'
+import { ExitCode, ImagoError, InterruptedError, LossError, PeerError } from '../lib/errors.js'
 import { connect, readKey } from '../migrate/channel.js'
 import { FrameStream } from '../migrate/frames.js'
 import { handOver, InDoubt, TakenBack } from '../migrate/hand-over.js'
 import { claimImage, Offer } from '../migrate/offer.js'
 import { greet, sendImage } from '../migrate/send-machine.js'
-import type { Output } from './output.js'
+import { noteTransfer, type Output } from './output.js'
 import { LiveSend } from './vm-live.js'
 import type { GuestOptions } from './vm-options.js'
 import { exitCodeOf, grantCheckpoint, printBlock, refuseToGoOn, type SessionOptions } from './vm-session.js'
@@ -68,7 +68,7 @@ export async function sendRestingImage(
   const totalSize = Number(file.record.memoryBytes)
   try {
     if (offer.live && !offer.decided) await askForFrozen(offer, totalSize, dial, output)
-    const bytes = await handOver(
+    const transferred = await handOver(
       {
         id: offer.id,
         totalSize,
@@ -84,7 +84,7 @@ export async function sendRestingImage(
       { dial, attempts: ATTEMPTS, signal, onCut: onCut(output) },
     )
     offer.gone()
-    output.note(`Sent ${bytes} bytes`)
+    noteTransfer('Sent', transferred, output)
     return ExitCode.done
   } catch (error) {
     if (error instanceof TakenBack) {
@@ -154,6 +154,19 @@ export async function sendRunning(
   }
 }
 
+/** Before a guest that was not sent goes on here. @throws LossError when it cannot: it is in its image */
+export async function takeLocksAgain(vm: MicroVm, image: string): Promise<void> {
+  try {
+    await vm.takeLocks()
+  } catch (error) {
+    if (!(error instanceof LossError)) throw error
+    throw new LossError(`the guest was not sent, and cannot go on: ${error.message}`, {
+      file: error.details.file,
+      hint: `later: imago vm restore ${image}`,
+    })
+  }
+}
+
 /** Saves and sends a guest that stands still. False: the target failed, and the guest is still ours. */
 async function sendSaved(
   vm: MicroVm,
@@ -164,6 +177,7 @@ async function sendSaved(
   const { image } = options
   try {
     await vm.save(image, options.withFiles)
+    await vm.letLocksGo()
     await printBlock(image, output)
     await sendRestingImage(image, options, output, endWanted)
     return true
@@ -175,6 +189,7 @@ async function sendSaved(
         hint: 'imago vm send IMAGE HOST:PORT, or imago vm restore IMAGE',
       })
     claimImage(image)
+    await takeLocksAgain(vm, image)
     fs.rmSync(image, { force: true })
     output.warn(`${error.describe()}\nthe guest goes on here`)
     return false

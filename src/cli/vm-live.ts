@@ -11,8 +11,8 @@ import { InDoubt } from '../migrate/hand-over.js'
 import { keepSafe, sendAway } from '../migrate/live-departure.js'
 import { Offer } from '../migrate/offer.js'
 import type { LiveGuest, Round } from '../migrate/send-machine.js'
-import { bytesText, durationText, type Output } from './output.js'
-import { ATTEMPTS, dialer, onCut, type RunningOptions } from './vm-departure.js'
+import { bytesText, durationText, noteTransfer, type Output } from './output.js'
+import { ATTEMPTS, dialer, onCut, type RunningOptions, takeLocksAgain } from './vm-departure.js'
 
 type Running = ReturnType<MicroVm['run']>
 
@@ -97,16 +97,21 @@ export class LiveSend {
     let offer: Offer | undefined
     try {
       offer = Offer.open(image, headerDigest, true)
-      const { bytes, frozenAt } = await sendAway(this.#guest(running), this.#vm.memory.totalSize, offer, {
-        ...{ withFiles, compress: this.#options.compress, attempts: ATTEMPTS, signal },
-        dial: dialer(this.#options, this.#output, signal),
-        onCut: onCut(this.#output),
-        onRound: (round, number) => this.#output.note(roundText(round, number)),
-      })
+      const { frozenAt, ...transferred } = await sendAway(
+        this.#guest(running, true),
+        this.#vm.memory.totalSize,
+        offer,
+        {
+          ...{ withFiles, compress: this.#options.compress, attempts: ATTEMPTS, signal },
+          dial: dialer(this.#options, this.#output, signal),
+          onCut: onCut(this.#output),
+          onRound: (round, number) => this.#output.note(roundText(round, number)),
+        },
+      )
       offer.gone()
       fs.rmSync(offer.path, { force: true }) // an earlier state of what now runs elsewhere
       this.#output.note(`downtime ${durationText(performance.now() - frozenAt)}`)
-      this.#output.note(`Sent ${bytes} bytes`)
+      noteTransfer('Sent', transferred, this.#output)
       return true
     } catch (error) {
       if (error instanceof InDoubt && offer !== undefined) {
@@ -115,9 +120,22 @@ export class LiveSend {
         throw error
       }
       offer?.takeBack()
-      this.#stays(error as Error)
       await this.#vm.stop()
+      await running
+      await this.#takeLocks()
+      this.#stays(error as Error)
       return false
+    }
+  }
+
+  /** @throws LossError when it cannot go on without them: it is in its image then, as it stands */
+  async #takeLocks(): Promise<void> {
+    const { image, withFiles } = this.#options
+    try {
+      await takeLocksAgain(this.#vm, image)
+    } catch (error) {
+      await this.#vm.save(image, withFiles)
+      throw error
     }
   }
 
@@ -131,7 +149,8 @@ export class LiveSend {
     )
   }
 
-  #guest(running: Running): LiveGuest {
+  /** @param leaving its locks are let go when it is frozen, for the target to take */
+  #guest(running: Running, leaving = false): LiveGuest {
     const vm = this.#vm
     return {
       viewMemory: () => vm.viewMemory(),
@@ -142,7 +161,11 @@ export class LiveSend {
         const { ended } = await running
         if (ended.kind === 'exit' || ended.kind === 'fault') throw new GuestEnded('the guest has ended')
       },
-      describe: withFiles => vm.describe(withFiles),
+      describe: async withFiles => {
+        const description = await vm.describe(withFiles)
+        if (leaving) await vm.letLocksGo()
+        return description
+      },
     }
   }
 }

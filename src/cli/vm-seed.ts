@@ -6,7 +6,7 @@ import { MicroVm } from '../engines/microvm/micro-vm.js'
 import { writeFileAtomically, writeFully } from '../lib/atomic-file.js'
 import { ExitCode } from '../lib/errors.js'
 import { sendSeed, serveSeed } from '../migrate/seed-wire.js'
-import type { Output } from './output.js'
+import { noteTransfer, type Output } from './output.js'
 import type { GuestOptions } from './vm-options.js'
 import { printBlock, runSession, type SessionOptions, seedImageIn } from './vm-session.js'
 import { unlessInterrupted } from './vm-wishes.js'
@@ -18,12 +18,16 @@ export interface SeedDestination {
 }
 
 export async function sendSeedImage(image: string, to: SeedDestination, output: Output): Promise<number> {
+  let began = 0
   const bytes = await sendSeed(image, to.host, to.port, {
     retries: to.retries,
     onRetry: () => output.note('connect failed, retry in 1 second...'),
-    onConnect: () => output.note(`Connected to VMM in ${to.host}:${to.port}`),
+    onConnect: () => {
+      began = performance.now()
+      output.note(`Connected to VMM in ${to.host}:${to.port}`)
+    },
   })
-  output.note(`Sent ${bytes} bytes`)
+  noteTransfer('Sent', { bytes, milliseconds: performance.now() - began }, output)
   return ExitCode.done
 }
 
@@ -62,10 +66,11 @@ export async function serveSeedGuest(
     output.note(`imago: a machine did not arrive: ${reason}`),
   )
   output.note(`Waiting for VM image on port ${server.port}...`)
-  const bytes = await unlessInterrupted(server.arrival)
+  const arrival = await unlessInterrupted(server.arrival)
   server.close()
-  if (bytes === undefined) return ExitCode.interrupted
-  output.note(`Received ${bytes.length} bytes`)
+  if (arrival === undefined) return ExitCode.interrupted
+  const { bytes, milliseconds } = arrival
+  noteTransfer('Received', { bytes: bytes.length, milliseconds }, output)
   fs.mkdirSync(store, { recursive: true, mode: 0o700 })
   const image = path.join(store, 'received.sav')
   writeFileAtomically(image, fd => writeFully(fd, bytes, 0))

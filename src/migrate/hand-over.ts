@@ -38,10 +38,18 @@ export interface HandOverOptions {
 /** The target was told to run the machine, and then was heard of no more. */
 export class InDoubt extends PeerError {}
 
-/** Returns bytes sent, when the machine runs at the target. */
-export async function handOver(departure: Departure, options: HandOverOptions): Promise<number> {
+/** What went over the wire, and how long it took from the first connection on. */
+export interface Transferred {
+  readonly bytes: number
+  readonly milliseconds: number
+}
+
+/** Returns when the machine runs at the target. */
+export async function handOver(departure: Departure, options: HandOverOptions): Promise<Transferred> {
   let { decided, store } = departure
   let sent = 0
+  let began: number | undefined
+  const transferred = () => ({ bytes: sent, milliseconds: performance.now() - began! })
   let stream: FrameStream | undefined
   const { signal } = options
   signal?.addEventListener('abort', () => stream?.destroy())
@@ -49,9 +57,10 @@ export async function handOver(departure: Departure, options: HandOverOptions): 
     stream = undefined
     try {
       stream = await options.dial()
+      began ??= performance.now()
       const welcome = await greet(stream, departure.id, departure.totalSize)
       if (welcome.standing === 'started') {
-        if (decided) return sent
+        if (decided) return transferred()
         throw new PeerError('the target has run this machine before', {
           hint: 'remove the .sending file beside the image to send it once more',
         })
@@ -71,7 +80,7 @@ export async function handOver(departure: Departure, options: HandOverOptions): 
       await stream.expect(FRAME.running)
       sent += stream.sent
       stream.close()
-      return sent
+      return transferred()
     } catch (error) {
       sent += stream?.sent ?? 0
       if (!(error instanceof ImagoError) || error instanceof TakenBack) {

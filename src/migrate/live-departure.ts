@@ -11,7 +11,7 @@
  * offer.ts has the states on the source's disk, receive-machine.ts those of the target.
  */
 import fs from 'node:fs'
-import { type HandOverOptions, handOver } from './hand-over.js'
+import { type HandOverOptions, handOver, type Transferred } from './hand-over.js'
 import { Incoming } from './incoming.js'
 import type { Offer } from './offer.js'
 import {
@@ -52,9 +52,9 @@ export async function sendAway(
   totalSize: number,
   offer: Offer,
   options: LiveOptions,
-): Promise<{ bytes: number; frozenAt: number }> {
+): Promise<Transferred & { frozenAt: number }> {
   let frozenAt = 0
-  const bytes = await handOver(
+  const transferred = await handOver(
     {
       id: offer.id,
       totalSize,
@@ -67,5 +67,5 @@ export async function sendAway(
     },
     options,
   )
-  return { bytes, frozenAt }
+  return { ...transferred, frozenAt }
 }

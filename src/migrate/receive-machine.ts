@@ -33,6 +33,8 @@ export interface Arrival<G extends ReadyGuest> {
   readonly guest: G
   readonly image: string
   readonly bytes: number
+  /** From the beginning of the last connection on. */
+  readonly milliseconds: number
 }
 
 /** How long a source waits for the end of another's connection. */
@@ -94,10 +96,12 @@ export class Receiver<G extends ReadyGuest> {
    */
   async serve(stream: FrameStream): Promise<Arrival<G> | undefined> {
     let leave: (() => void) | undefined
+    const began = performance.now()
     try {
       const { id, totalSize } = await hearHello(stream)
       leave = await this.#takeTurn(stream, id)
-      return await this.#serve(stream, id, totalSize)
+      const arrival = await this.#serve(stream, id, totalSize)
+      return arrival && { ...arrival, milliseconds: performance.now() - began }
     } catch (error) {
       if (error instanceof ImagoError && !(error instanceof PeerError && error.message.includes('cut')))
         await stream.sendJson(FRAME.failed, { message: error.describe() }).catch(() => {})
@@ -130,7 +134,11 @@ export class Receiver<G extends ReadyGuest> {
     }
   }
 
-  async #serve(stream: FrameStream, id: string, totalSize: unknown): Promise<Arrival<G> | undefined> {
+  async #serve(
+    stream: FrameStream,
+    id: string,
+    totalSize: unknown,
+  ): Promise<Omit<Arrival<G>, 'milliseconds'> | undefined> {
     const standing = this.#standing(id)
     if (this.#taken && standing !== 'started') throw new PeerError('busy: it runs another machine')
     if (standing === 'none') {

@@ -50,8 +50,8 @@ export async function sendSeed(
 
 export interface SeedServer {
   readonly port: number
-  /** The first whole image. */
-  readonly arrival: Promise<Buffer>
+  /** The first whole image, and how long it took from its connection on. */
+  readonly arrival: Promise<{ bytes: Buffer; milliseconds: number }>
   close(): void
 }
 
@@ -64,14 +64,15 @@ export async function serveSeed(
   const sockets = new Set<net.Socket>()
   const server = net.createServer()
   server.maxConnections = MOST_SENDERS
-  const arrival = new Promise<Buffer>(resolve => {
+  const arrival: SeedServer['arrival'] = new Promise(resolve => {
     server.on('connection', socket => {
+      const began = performance.now()
       sockets.add(socket)
       socket.on('close', () => sockets.delete(socket))
       receive(socket).then(
         bytes => {
           socket.end()
-          resolve(bytes)
+          resolve({ bytes, milliseconds: performance.now() - began })
         },
         (error: ImagoError) => {
           socket.destroy()

@@ -55,6 +55,7 @@ static const char *how_statx(int folder, const char *path, int flags) {
 int main(int argc, char **argv) {
   (void)argv;
   setbuf(stdout, 0);
+  umask(022);
   int epoll = epoll_create1(EPOLL_CLOEXEC), ends[2];
   int event = eventfd(3, EFD_NONBLOCK), semaphore = eventfd(2, EFD_SEMAPHORE | EFD_NONBLOCK);
   int once = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK), often = timerfd_create(CLOCK_REALTIME, 0);

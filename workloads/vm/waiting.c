@@ -75,6 +75,7 @@ int main(void) {
   struct pollfd both[2] = {{.fd = ends[0], .events = POLLIN}, {.fd = 77, .events = 0}};
   printf("poll: %s\n", how(poll(both, 1, -1)));
   once(0);
+  close(both[1].fd); /* whoever started this may have left it open */
   int closed = poll(both, 2, -1);
   printf("poll of what is closed: %d %#x\n", closed, both[1].revents);
 

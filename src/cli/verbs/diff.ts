@@ -1,5 +1,6 @@
 import { UsageError } from '../../lib/errors.js'
 import type { Command } from '../command.js'
+import { withImages } from '../images.js'
 
 export const command: Command = {
   description:
@@ -9,27 +10,25 @@ export const command: Command = {
     { name: 'after', summary: 'another image of the same kind' },
   ],
   examples: [['imago diff monday.ckpt tuesday.ckpt', 'what the program changed since']],
-  async run({ args, output }) {
-    const { readImage } = await import('../../formats/registry.js')
-    const before = await readImage(args.before!)
-    const after = await readImage(args.after!)
-    if (before.kind === 'process' && after.kind === 'process') {
-      const { diffProcessImages } = await import('../../model/process-diff.js')
-      const diff = diffProcessImages(before.image, after.image)
-      if (output.json) output.value(diff)
-      else {
-        const { processDiffText } = await import('../views/process-diff.js')
-        output.line(processDiffText(diff, before.image))
+  run: ({ args, output }) =>
+    withImages([args.before!, args.after!], async (before, after) => {
+      if (before!.kind === 'process' && after!.kind === 'process') {
+        const { diffProcessImages } = await import('../../model/process-diff.js')
+        const diff = diffProcessImages(before.image, after.image)
+        if (output.json) output.value(diff)
+        else {
+          const { processDiffText } = await import('../views/process-diff.js')
+          output.line(processDiffText(diff, before.image))
+        }
+        return diff.isa === undefined && diff.processes.length === 0 ? 0 : 1
       }
-      return diff.isa === undefined && diff.processes.length === 0 ? 0 : 1
-    }
-    if (before.kind === 'machine' && after.kind === 'machine') {
-      const { diffMachineImages } = await import('../../model/machine-diff.js')
-      const diff = diffMachineImages(before.image, after.image)
-      if (output.json) output.value(diff)
-      else output.line((await import('../views/machine-diff.js')).machineDiffText(diff))
-      return diff.fields.length === 0 && diff.memory.length === 0 && !diff.cpus ? 0 : 1
-    }
-    throw new UsageError('a process image and a machine image cannot be compared')
-  },
+      if (before!.kind === 'machine' && after!.kind === 'machine') {
+        const { diffMachineImages } = await import('../../model/machine-diff.js')
+        const diff = diffMachineImages(before.image, after.image)
+        if (output.json) output.value(diff)
+        else output.line((await import('../views/machine-diff.js')).machineDiffText(diff))
+        return diff.fields.length === 0 && diff.memory.length === 0 && !diff.cpus ? 0 : 1
+      }
+      throw new UsageError('a process image and a machine image cannot be compared')
+    }),
 }

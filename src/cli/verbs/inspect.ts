@@ -1,4 +1,7 @@
-import type { Command } from '../command.js'
+import type { ReadImage } from '../../formats/registry.js'
+import type { Command, Invocation } from '../command.js'
+import { withImages } from '../images.js'
+import type { Output } from '../output.js'
 
 export const command: Command = {
   description:
@@ -18,35 +21,42 @@ export const command: Command = {
     ['imago inspect myckpt', 'what was the program doing?'],
     ['imago inspect dump/ --json | jq .processes[0].files', 'the open files of a CRIU dump'],
   ],
-  async run({ args, options, output }) {
-    const { readImage } = await import('../../formats/registry.js')
-    const read = await readImage(args.image!, { options })
-    if (read.kind === 'machine') {
-      const { machineImageJson, machineImageText } = await import('../views/machine.js')
-      const guest = await guestBlock(read.format.name, args.image!)
-      const view = {
-        registers: options.registers === true,
-        ...(typeof options.vmlinux === 'string' ? { vmlinux: options.vmlinux } : {}),
-      }
-      if (output.json)
-        output.value({ ...machineImageJson(read.image, view), ...(guest && { upcoming: guest.upcoming }) })
-      else {
-        if (guest !== undefined) output.line(`${guest.text}\n`)
-        output.line(await machineImageText(read.image, view))
-      }
-      return
-    }
-    const { processImageJson, processImageText } = await import('../views/process.js')
-    if (output.json) return output.value(processImageJson(read.image))
-    const { addressNamer } = await import('../views/symbols.js')
-    output.line(
-      processImageText(read.image, {
-        maps: options.maps === true,
-        registers: options.registers === true,
-        nameAddress: addressNamer(),
-      }),
-    )
-  },
+  run: ({ args, options, output }) =>
+    withImages(
+      [args.image!],
+      async read => {
+        if (read.kind === 'machine') return showMachine(read, args.image!, options, output)
+        const { processImageJson, processImageText } = await import('../views/process.js')
+        if (output.json) return output.value(processImageJson(read.image))
+        const { addressNamer } = await import('../views/symbols.js')
+        output.line(
+          processImageText(read.image, {
+            maps: options.maps === true,
+            registers: options.registers === true,
+            nameAddress: addressNamer(),
+          }),
+        )
+      },
+      options,
+    ),
+}
+
+async function showMachine(
+  { format, image }: ReadImage & { kind: 'machine' },
+  path: string,
+  options: Invocation['options'],
+  output: Output,
+): Promise<void> {
+  const { machineImageJson, machineImageText } = await import('../views/machine.js')
+  const guest = await guestBlock(format.name, path)
+  const view = {
+    registers: options.registers === true,
+    ...(typeof options.vmlinux === 'string' ? { vmlinux: options.vmlinux } : {}),
+  }
+  if (output.json)
+    return output.value({ ...machineImageJson(image, view), ...(guest && { upcoming: guest.upcoming }) })
+  if (guest !== undefined) output.line(`${guest.text}\n`)
+  output.line(await machineImageText(image, view))
 }
 
 /** For a guest of a micro-VM: the block that the ScratchVM prints, and the instructions at rip in words. */

@@ -1,4 +1,7 @@
-import type { Command } from '../command.js'
+import type { ReadImage } from '../../formats/registry.js'
+import type { Command, Invocation } from '../command.js'
+import { withImages } from '../images.js'
+import type { Output } from '../output.js'
 
 export const command: Command = {
   description:
@@ -19,56 +22,60 @@ export const command: Command = {
     ['imago pages ./image', 'page ranges and what they hold'],
     ['imago pages ./image --binary ./is_aarch64', 'sections and symbols of a binary that lies elsewhere'],
   ],
-  async run({ args, options, output }) {
-    const { readImage } = await import('../../formats/registry.js')
-    const { LossError, UsageError } = await import('../../lib/errors.js')
-    const { ElfFile } = await import('../../lib/elf.js')
-    const { Symbolizer } = await import('../../lib/symbolizer.js')
-    const { LoadedFiles } = await import('../../model/loaded-files.js')
-    const { pageBreakdown } = await import('../../model/page-breakdown.js')
-    const { vdsoPointers } = await import('../../model/vdso-pointers.js')
-    const view = await import('../views/pages.js')
+  run: ({ args, options, output }) =>
+    withImages([args.image!], read => showPages(read, args.image!, options, output)),
+}
 
-    const read = await readImage(args.image!)
-    if (read.kind !== 'process')
-      throw new LossError('only process images have a page breakdown', {
-        file: args.image!,
-        found: read.format.name,
-      })
-    const { image } = read
-    const pid = options.pid === undefined ? undefined : Number(options.pid)
-    const processes = image.processes.filter(
-      each => each.state !== 'zombie' && (pid ?? each.pid) === each.pid,
-    )
-    if (processes.length === 0)
-      throw new UsageError(`the image holds no process ${options.pid ?? ''}`, {
-        expected: image.processes.map(each => each.pid).join(', '),
-      })
-    const symbolizer = new Symbolizer()
-    const binary = typeof options.binary === 'string' ? ElfFile.open(options.binary) : undefined
-    const breakdowns = processes.map(process => {
-      const open = (path: string) =>
-        binary !== undefined && path === process.executable ? binary : symbolizer.file(path)
-      const loaded = new LoadedFiles(process, image.isa, open)
-      if (binary !== undefined && !loaded.files.some(file => file.elf === binary))
-        output.warn(
-          `${options.binary} does not fit the executable of process ${process.pid} (another ISA or layout)`,
-        )
-      return { process, loaded, runs: pageBreakdown(process, loaded), pointers: [...vdsoPointers(process)] }
+async function showPages(
+  read: ReadImage,
+  path: string,
+  options: Invocation['options'],
+  output: Output,
+): Promise<void> {
+  const { LossError, UsageError } = await import('../../lib/errors.js')
+  const { ElfFile } = await import('../../lib/elf.js')
+  const { Symbolizer } = await import('../../lib/symbolizer.js')
+  const { LoadedFiles } = await import('../../model/loaded-files.js')
+  const { pageBreakdown } = await import('../../model/page-breakdown.js')
+  const { vdsoPointers } = await import('../../model/vdso-pointers.js')
+  const view = await import('../views/pages.js')
+
+  if (read.kind !== 'process')
+    throw new LossError('only process images have a page breakdown', {
+      file: path,
+      found: read.format.name,
     })
-    if (output.json)
-      output.value({
-        processes: breakdowns.map(each => ({
-          pid: each.process.pid,
-          name: each.process.name,
-          pages: each.runs.map(({ mapping, ...run }) => ({ ...run, mapping: mapping?.kind })),
-          vdsoPointers: each.pointers.map(pointer => view.pointerFacts(pointer, each)),
-        })),
-      })
-    else
-      for (const each of breakdowns) {
-        output.line(view.breakdownText(each, options.symbols === true || binary !== undefined))
-        for (const warning of view.pointerWarnings(each)) output.warn(warning)
-      }
-  },
+  const { image } = read
+  const pid = options.pid === undefined ? undefined : Number(options.pid)
+  const processes = image.processes.filter(each => each.state !== 'zombie' && (pid ?? each.pid) === each.pid)
+  if (processes.length === 0)
+    throw new UsageError(`the image holds no process ${options.pid ?? ''}`, {
+      expected: image.processes.map(each => each.pid).join(', '),
+    })
+  const symbolizer = new Symbolizer()
+  const binary = typeof options.binary === 'string' ? ElfFile.open(options.binary) : undefined
+  const breakdowns = processes.map(process => {
+    const open = (file: string) =>
+      binary !== undefined && file === process.executable ? binary : symbolizer.file(file)
+    const loaded = new LoadedFiles(process, image.isa, open)
+    if (binary !== undefined && !loaded.files.some(file => file.elf === binary))
+      output.warn(
+        `${options.binary} does not fit the executable of process ${process.pid} (another ISA or layout)`,
+      )
+    return { process, loaded, runs: pageBreakdown(process, loaded), pointers: [...vdsoPointers(process)] }
+  })
+  if (output.json)
+    output.value({
+      processes: breakdowns.map(each => ({
+        pid: each.process.pid,
+        name: each.process.name,
+        pages: each.runs.map(({ mapping, ...run }) => ({ ...run, mapping: mapping?.kind })),
+        vdsoPointers: each.pointers.map(pointer => view.pointerFacts(pointer, each)),
+      })),
+    })
+  else
+    for (const each of breakdowns) {
+      output.line(view.breakdownText(each, options.symbols === true || binary !== undefined))
+      for (const warning of view.pointerWarnings(each)) output.warn(warning)
+    }
 }

@@ -1,5 +1,7 @@
+import type { ReadImage } from '../../formats/registry.js'
 import { ExitCode } from '../../lib/errors.js'
 import type { Command } from '../command.js'
+import { withImages } from '../images.js'
 import { styled } from '../output.js'
 
 export const command: Command = {
@@ -9,22 +11,24 @@ export const command: Command = {
   options: [
     { flags: '--memory <file>', summary: 'palacios: the raw memory dump that belongs to the checkpoint' },
   ],
-  async run({ args, options, output }) {
-    const { readImage } = await import('../../formats/registry.js')
-    const read = await readImage(args.image!, { options })
-    const problems = [...((await read.format.verify?.(args.image!)) ?? [])]
-    if (read.kind === 'process') {
-      const { verifyProcessImage } = await import('../../model/process-verify.js')
-      problems.push(...verifyProcessImage(read.image))
-    }
-    if (read.kind === 'machine') {
-      const { verifyMachineImage } = await import('../../isa/x86-machine-verify.js')
-      problems.push(...verifyMachineImage(read.image))
-    }
-    if (output.json) output.value({ format: read.format.name, sound: problems.length === 0, problems })
-    else if (problems.length === 0)
-      output.line(`${styled('green', 'sound')}: ${read.kind} image, format ${read.format.name}`)
-    else for (const problem of problems) output.line(`${styled('red', 'problem')}: ${problem}`)
-    return problems.length === 0 ? ExitCode.done : ExitCode.unreadable
-  },
+  run: ({ args, options, output }) =>
+    withImages(
+      [args.image!],
+      async read => {
+        const problems = [...((await read.format.verify?.(args.image!)) ?? []), ...(await problemsOf(read))]
+        if (output.json) output.value({ format: read.format.name, sound: problems.length === 0, problems })
+        else if (problems.length === 0)
+          output.line(`${styled('green', 'sound')}: ${read.kind} image, format ${read.format.name}`)
+        else for (const problem of problems) output.line(`${styled('red', 'problem')}: ${problem}`)
+        return problems.length === 0 ? ExitCode.done : ExitCode.unreadable
+      },
+      options,
+    ),
+}
+
+/** What must hold for any image of its kind. */
+async function problemsOf(read: ReadImage): Promise<readonly string[]> {
+  if (read.kind === 'machine')
+    return (await import('../../isa/x86-machine-verify.js')).verifyMachineImage(read.image)
+  return [...(await import('../../model/process-verify.js')).verifyProcessImage(read.image)]
 }

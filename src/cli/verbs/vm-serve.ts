@@ -33,6 +33,7 @@ export const command: Command = {
     const { FrameStream } = await import('../../migrate/frames.js')
     const { Receiver } = await import('../../migrate/receive-machine.js')
     const { MicroVm } = await import('../../engines/microvm/micro-vm.js')
+    const { noteTransfer } = await import('../output.js')
     const { printBlock, runSession } = await import('../vm-session.js')
     const { unlessInterrupted } = await import('../vm-wishes.js')
     const host = options.host as string
@@ -78,7 +79,7 @@ export const command: Command = {
     const first = await unlessInterrupted(arrival)
     try {
       if (first === undefined) return ExitCode.interrupted
-      output.note(`Received ${first.bytes} bytes`)
+      noteTransfer('Received', first, output)
       await printBlock(first.image, output)
       const code = await runSession(first.guest, session, output)
       receiver.forget(first.id)

@@ -1,18 +1,20 @@
 /**
- * The files of a guest that stand for events: eventfd, timerfd, epoll. Each is one of the host's; what an image keeps of it
- * is its content there, and the kernel tells it in /proc/self/fdinfo (proc(5)):
+ * The files of a guest that stand for events: eventfd, timerfd, epoll, signalfd. Each is one of the host's (a signalfd is an
+ * eventfd there, readable while a signal waits for it); what an image keeps of it is its content, told by the kernel in
+ * /proc/self/fdinfo (proc(5)):
  *
  *   eventfd   count u64
  *   timerfd   clock u64 │ expirations not yet read u64 │ time left u64 (0: not running) │ interval u64, nanoseconds
  *   epoll     an entry a file that is watched: index of the file u32 │ events u32 │ data u64
+ *   signalfd  the signals it takes u64, bit n−1 for signal n
  */
 import fs from 'node:fs'
 import type { FileRecord } from '../../formats/microvm/record.js'
 import { HostError, UnreadableError } from '../../lib/errors.js'
 import { hostCall, NR } from './libc.js'
-import { O, type OpenFile } from './open-files.js'
+import { O, type OpenFile, type OpenFiles } from './open-files.js'
 
-export type EventFileKind = 'eventfd' | 'timerfd' | 'epoll'
+export type EventFileKind = 'eventfd' | 'timerfd' | 'epoll' | 'signalfd'
 
 /** Of eventfd2(2): each read takes one. */
 export const EFD_SEMAPHORE = 1
@@ -26,9 +28,10 @@ const EPOLL_ENTRY = 16
 /** Bytes of an eventfd's and of a timerfd's content. */
 const COUNT_SIZE = 8
 const TIMER_SIZE = 32
+const SIGNALS_SIZE = 8
 
 export const isEventFile = (kind: string): kind is EventFileKind =>
-  kind === 'eventfd' || kind === 'timerfd' || kind === 'epoll'
+  kind === 'eventfd' || kind === 'timerfd' || kind === 'epoll' || kind === 'signalfd'
 
 /** The host's descriptor never blocks the monitor; whether the guest's does, `flags` says. */
 export function eventFile(kind: EventFileKind, hostFd: number, flags: number): OpenFile {
@@ -40,11 +43,17 @@ export function eventFile(kind: EventFileKind, hostFd: number, flags: number): O
 export function makeEventFile(kind: EventFileKind, detail: number): number {
   const flags = O.NONBLOCK | O.CLOEXEC
   if (kind === 'eventfd') return hostCall(NR.eventfd2, 0, (detail & EFD_SEMAPHORE) | flags)
+  if (kind === 'signalfd') return hostCall(NR.eventfd2, 0, flags)
   return kind === 'timerfd' ? hostCall(NR.timerfdCreate, detail, flags) : hostCall(NR.epollCreate1, O.CLOEXEC)
 }
 
 /** What an image keeps of it. `files`: all open files, in the order of the image. */
 export function eventContent(file: OpenFile, files: readonly OpenFile[]): Buffer {
+  if (file.kind === 'signalfd') {
+    const content = Buffer.alloc(SIGNALS_SIZE)
+    content.writeBigUInt64LE(file.signals!)
+    return content
+  }
   const told = fs.readFileSync(`/proc/self/fdinfo/${file.hostFd}`, 'latin1')
   const field = (name: string, base: number) =>
     BigInt(`${base === 16 ? '0x' : ''}${new RegExp(`^${name}:\\s*([0-9a-f]+)`, 'm').exec(told)?.[1] ?? '0'}`)
@@ -82,7 +91,7 @@ export function restoreEventFile(kind: EventFileKind, record: FileRecord, conten
       found: content.toString('hex', 0, 64),
     })
   }
-  const size = { eventfd: COUNT_SIZE, timerfd: TIMER_SIZE, epoll: undefined }[kind]
+  const size = { eventfd: COUNT_SIZE, timerfd: TIMER_SIZE, epoll: undefined, signalfd: SIGNALS_SIZE }[kind]
   if (size !== undefined && content.length !== size) wrong()
   const clock = kind === 'timerfd' ? content.readBigUInt64LE(0) : 0n
   if (kind === 'timerfd' && !TIMER_CLOCKS.has(Number(clock))) wrong()
@@ -102,7 +111,20 @@ export function restoreEventFile(kind: EventFileKind, record: FileRecord, conten
     // Where the kernel cannot be told how often, it expires once more, at once.
     if (ticks > 0n && hostCall(NR.ioctl, hostFd, TFD_IOC_SET_TICKS, count) < 0) setTimer(hostFd, 1n, interval)
   }
-  return eventFile(kind, hostFd, record.flags)
+  const file = eventFile(kind, hostFd, record.flags)
+  return kind === 'signalfd' ? { ...file, signals: content.readBigUInt64LE(0) } : file
+}
+
+/** Makes each signalfd readable where one of its signals is pending, and only there. */
+export function showPending(files: OpenFiles, pending: bigint): void {
+  const one = Buffer.alloc(8)
+  one.writeBigUInt64LE(1n)
+  for (const { file } of files.descriptors.values()) {
+    if (file.signals === undefined) continue
+    // An eventfd that does not wait: whoever is told of its edge is told anew.
+    hostCall(NR.read, file.hostFd, Buffer.alloc(8), 8)
+    if ((file.signals & pending) !== 0n) hostCall(NR.write, file.hostFd, one, 8)
+  }
 }
 
 function setTimer(hostFd: number, left: bigint, interval: bigint): number {

@@ -5,7 +5,8 @@
 import type { VirtualCpu } from './cpu.js'
 import type { GuestMemory } from './guest-memory.js'
 import type { OpenFiles } from './open-files.js'
-import { cpuTimeOffset, type Timer, type TimerNumber } from './timers.js'
+import { PendingSignals } from './pending-signals.js'
+import { cpuTimeOffset, intervalTimers, type Timer } from './timers.js'
 
 export interface SignalAction {
   handler: bigint
@@ -23,15 +24,14 @@ export interface ProcessState {
   umask: number
   clearTid: bigint
   signalMask: bigint
-  /** Raised while blocked; bit n−1 is signal n. */
-  pendingSignals: bigint
+  readonly pending: PendingSignals
   actions: Map<number, SignalAction>
   /** sigaltstack(2); flags as given (2 is SS_DISABLE). */
   alternateStack: { address: bigint; flags: number; size: bigint }
-  /** A sleep that a save cut short: what is left, for restart_syscall(2). */
-  sleepLeft: bigint | undefined
-  /** Those of setitimer(2) that run. */
-  readonly timers: Map<TimerNumber, Timer>
+  /** Set while the program stands at a call whose wait was cut short, to make it again: what is left of it, ns, or `FOREVER`. */
+  waitLeft: bigint | undefined
+  /** Those of setitimer(2) and of timer_create(2), by their keys (timers.ts). */
+  readonly timers: Map<number, Timer>
   /** Added to the CPU time of the thread that runs the guest, it gives the guest's own (timers.ts). */
   cpuTimeOffset: bigint
   /** The mask that a call which waits with another one (sigsuspend, ppoll) has put aside; never set while the guest runs. */
@@ -42,6 +42,9 @@ export interface ProcessState {
   cpuFeatures: readonly string[]
 }
 
+/** Of a wait that only an event ends. */
+export const FOREVER = (1n << 63n) - 1n
+
 export function newProcess(name: string): ProcessState {
   return {
     name,
@@ -50,11 +53,11 @@ export function newProcess(name: string): ProcessState {
     umask: 0o022,
     clearTid: 0n,
     signalMask: 0n,
-    pendingSignals: 0n,
+    pending: new PendingSignals(),
     actions: new Map(),
     alternateStack: { address: 0n, flags: 2, size: 0n },
-    sleepLeft: undefined,
-    timers: new Map(),
+    waitLeft: undefined,
+    timers: intervalTimers(),
     cpuTimeOffset: cpuTimeOffset(0n),
     maskPutAside: undefined,
     boundToCpu: false,
@@ -82,7 +85,14 @@ export interface HostSide {
 }
 
 /** A call that waits is to end, because the guest is to stop or a signal came: `Monitor` decides how. */
-export class Interrupted extends Error {}
+export class Interrupted extends Error {
+  /** What is left of the wait, ns. */
+  readonly left: bigint
+  constructor(left = FOREVER) {
+    super('interrupted')
+    this.left = left
+  }
+}
 
 /** The guest has ended. */
 export class GuestExit extends Error {

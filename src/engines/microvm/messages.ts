@@ -61,6 +61,8 @@ export type Request =
   | { readonly command: 'run' }
   | { readonly command: 'save'; readonly path: string; readonly withFiles: boolean }
   | { readonly command: 'describe'; readonly withFiles: boolean }
+  | { readonly command: 'let locks go' }
+  | { readonly command: 'take locks' }
   | { readonly command: 'release' }
 
 export type Reply =

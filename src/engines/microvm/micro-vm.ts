@@ -183,6 +183,16 @@ export class MicroVm {
     return this.#ask({ command: 'save', path, withFiles }, 'saved')
   }
 
+  /** Gives the locks away that a guest which stands still holds on files: where it is sent they are taken again. */
+  async letLocksGo(): Promise<void> {
+    await this.#ask({ command: 'let locks go' }, 'done')
+  }
+
+  /** The guest goes on here after all. @throws LossError when another process has taken one of them meanwhile */
+  async takeLocks(): Promise<void> {
+    await this.#ask({ command: 'take locks' }, 'done')
+  }
+
   /** Everything but memory, of a guest that stands still: a header without extents, and contents of files and pipes. */
   async describe(
     withFiles: boolean,

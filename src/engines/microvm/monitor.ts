@@ -5,24 +5,25 @@
 import { R } from '../../isa/x86-64-kvm.js'
 import { hex } from '../../lib/bytes.js'
 import { hasChosenItsCode } from './cpu-features.js'
-import { type Guest, GuestExit, type HostSide, Interrupted, SaveRequested } from './guest.js'
+import { showPending } from './event-files.js'
+import { FOREVER, type Guest, GuestExit, type HostSide, Interrupted, SaveRequested } from './guest.js'
 import { BadAddress } from './guest-memory.js'
 import { hostCall } from './libc.js'
 import { Protection } from './mappings.js'
 import {
-  deliver,
+  deliverFault,
   deliverPending,
+  endsCall,
   type FaultInfo,
   handles,
   nextSignal,
-  restarts,
+  SYSCALL_LENGTH,
   signalOfVector,
 } from './signals.js'
 import { STOP_WORD, WANTED } from './stop-word.js'
 import { systemCalls } from './syscalls/index.js'
-import { RESTART } from './syscalls/process.js'
 import { type Arguments, E } from './syscalls/table.js'
-import { serviceTimers } from './timers.js'
+import { CLOCK_MONOTONIC, clockNow, serviceTimers } from './timers.js'
 import { describeArguments, traceLine } from './trace.js'
 
 /** Why the loop ended. The guest stands in canonical state. */
@@ -41,20 +42,10 @@ export interface Counters {
   spuriousFaults: number
 }
 
-/** rip goes back over `syscall` (0f 05). */
-const SYSCALL_LENGTH = 2n
-/**
- * Sleeps of a length go on with what is left, by another number: restart_syscall as in Linux, and one of our own for
- * clock_nanosleep. The third field is the argument that tells the rest to a program whose handler ends the sleep.
- */
-const SLEEPS: ReadonlyArray<{ readonly nr: number; readonly restart: number; readonly rest: 1 | 3 }> = [
-  { nr: 35, restart: RESTART.nanosleep, rest: 1 },
-  { nr: 230, restart: RESTART.clockNanosleep, rest: 3 },
-]
+/** Sleeps tell a program whose handler ends them what is left: nanosleep, and clock_nanosleep but to a moment. */
+const NANOSLEEP = 35
+const CLOCK_NANOSLEEP = 230
 const TIMER_ABSTIME = 1n
-const RESTARTS: ReadonlySet<number> = new Set(Object.values(RESTART))
-/** Those that SA_RESTART makes again after the handler: open, read, write, readv, writev, ioctl, fcntl, flock (signal(7)). */
-const RESTARTED_AFTER_HANDLER = new Set([0, 1, 2, 16, 19, 20, 72, 73, 257])
 
 const ERROR_WRITE = 2
 const ERROR_FETCH = 16
@@ -72,6 +63,9 @@ export class Monitor {
     this.#shared = shared
     this.#trace = trace
     this.#unknownSeen = trace ?? (() => {})
+    const { pending } = guest.process
+    pending.onChange = () => showPending(guest.files, pending.mask)
+    pending.onChange()
   }
 
   run(): Outcome {
@@ -111,7 +105,7 @@ export class Monitor {
   }
 
   #deliver(): void {
-    if (this.#guest.process.pendingSignals === 0n) return
+    if (this.#guest.process.pending.mask === 0n) return
     this.#guest.cpu.settle()
     deliverPending(this.#guest)
   }
@@ -134,11 +128,11 @@ export class Monitor {
     try {
       result = call.call(guest, a)
       // A signal to the monitor's thread: not a matter of the guest, or what it waits for.
-      if (result === -E.EINTR && !RESTARTS.has(nr)) throw new Interrupted()
+      if (result === -E.EINTR) throw new Interrupted()
     } catch (error) {
       if (error instanceof BadAddress) result = -E.EFAULT
       else if (error instanceof Interrupted) {
-        const ended = this.#interrupted(nr, a)
+        const ended = this.#interrupted(nr, a, error.left)
         if (ended === undefined) return
         result = ended
       } else {
@@ -148,6 +142,7 @@ export class Monitor {
         throw error
       }
     }
+    guest.process.waitLeft = undefined
     this.#trace?.(traceLine(call, words, result))
     registers[R.rax] = BigInt.asUintN(64, BigInt(result))
     this.#deliver()
@@ -155,20 +150,18 @@ export class Monitor {
 
   /**
    * A call that waits was interrupted. Returns −EINTR when a handler of the guest is to run and the call ends with it;
-   * undefined: it will be made again. @throws Interrupted when the guest is to stop
+   * undefined: it will be made again, for what is left. @throws Interrupted when the guest is to stop
    */
-  #interrupted(nr: number, a: Arguments): number | undefined {
+  #interrupted(nr: number, a: Arguments, left: bigint): number | undefined {
     const { cpu, process } = this.#guest
     const stop = this.#wanted === WANTED.stop
-    const absolute = nr === 230 && (a[1] & TIMER_ABSTIME) !== 0n
-    const sleep = absolute ? undefined : SLEEPS.find(call => call.nr === nr || call.restart === nr)
     if (!stop) {
       Atomics.compareExchange(this.#shared, STOP_WORD, WANTED.lookAtTimers, WANTED.nothing)
       serviceTimers(this.#guest)
       const signal = nextSignal(this.#guest)
-      if (signal !== undefined && !(RESTARTED_AFTER_HANDLER.has(nr) && restarts(this.#guest, signal))) {
-        if (sleep !== undefined) this.#tellRest(a[sleep.rest])
-        process.sleepLeft = undefined
+      if (signal !== undefined && endsCall(this.#guest, nr, signal)) {
+        if (nr === NANOSLEEP) this.#tellRest(a[1], left)
+        if (nr === CLOCK_NANOSLEEP && (a[1] & TIMER_ABSTIME) === 0n) this.#tellRest(a[3], left)
         return -E.EINTR
       }
     }
@@ -176,16 +169,14 @@ export class Monitor {
     process.maskPutAside = undefined
     cpu.settle()
     cpu.registers[R.rip] = cpu.registers[R.rip]! - SYSCALL_LENGTH
-    if (sleep !== undefined) cpu.registers[R.rax] = BigInt(sleep.restart)
-    if (absolute) process.sleepLeft = undefined
+    process.waitLeft = left
     if (stop) throw new Interrupted()
     this.#deliver()
     return undefined
   }
 
   /** What is left of a sleep that a handler cut short. */
-  #tellRest(address: bigint): void {
-    const left = this.#guest.process.sleepLeft ?? 0n
+  #tellRest(address: bigint, left: bigint): void {
     if (address === 0n) return
     try {
       this.#guest.memory.setU64(address, left / 1_000_000_000n)
@@ -203,7 +194,7 @@ export class Monitor {
     }
     const signal = signalOfVector(fault.vector)
     if (handles(guest, signal)) {
-      deliver(guest, signal, fault)
+      deliverFault(guest, signal, fault)
       return undefined
     }
     return { kind: 'fault', fault, code: 128 + signal }
@@ -245,14 +236,17 @@ export function hostSide(shared: Int32Array, wakeFd: number, setAlarm: HostSide[
       time.writeBigInt64LE(timeoutNs / 1_000_000_000n, 0)
       time.writeBigInt64LE(timeoutNs % 1_000_000_000n, 8)
     }
-    if (Atomics.load(shared, STOP_WORD) !== WANTED.nothing) throw new Interrupted()
+    if (Atomics.load(shared, STOP_WORD) !== WANTED.nothing) throw new Interrupted(timeoutNs)
+    const end = clockNow(CLOCK_MONOTONIC) + (timeoutNs ?? 0n)
     const result = hostCall(271, whole, count + 1, timeoutNs === undefined ? 0 : time, 0, 8) // ppoll
     if (
       result < 0 ||
       whole.readInt16LE(count * 8 + 6) !== 0 ||
       Atomics.load(shared, STOP_WORD) !== WANTED.nothing
-    )
-      throw new Interrupted()
+    ) {
+      const left = end - clockNow(CLOCK_MONOTONIC)
+      throw new Interrupted(timeoutNs === undefined ? FOREVER : left > 0n ? left : 0n)
+    }
     set.set(whole.subarray(0, count * 8))
     return result
   }

@@ -8,6 +8,7 @@ import path from 'node:path'
 import type { fileKinds } from '../../formats/microvm/record.js'
 import { UsageError } from '../../lib/errors.js'
 import { cPath, hostCall, NR } from './libc.js'
+import { dropRecordLocks } from './locks.js'
 
 const { EACCES, EBADF, EMFILE, ENOENT, EROFS } = os.constants.errno
 
@@ -39,6 +40,9 @@ const S_IFMT = 0o170000
 const S_IFREG = 0o100000
 const S_IFDIR = 0o040000
 
+/** Without set-user-ID and set-group-ID: what a guest makes must not become whoever runs the monitor. */
+export const allowedMode = (mode: bigint): bigint => mode & 0o1777n
+
 export type OpenFileKind = (typeof fileKinds)[number]
 
 /** POSIX's open file description. */
@@ -56,6 +60,10 @@ export interface OpenFile {
   references: number
   /** For the two ends of a pipe: a number that they share. */
   readonly pipe?: number
+  /** A second descriptor of the host's, by which its content was read. Closing it takes the guest's locks: so it stays. */
+  reader?: number
+  /** Of a signalfd: the signals that it takes; bit n−1 is signal n. */
+  signals?: bigint
   /** Where the byte at offset 0 stood in guest memory when it was written; the ScratchVM's images want it. */
   writtenFrom?: bigint
 }
@@ -133,7 +141,11 @@ export class OpenFiles {
   openHost(absolutePath: string, flags: number, mode: number, name = absolutePath): OpenFile | number {
     // A guest's FIFO would block the monitor: opened without waiting, then refused.
     const creating = (flags & O.CREAT) !== 0
-    const fd = this.resolve(absolutePath, (flags & FLAGS_PASSED) | O.NONBLOCK, creating ? mode & 0o7777 : 0)
+    const fd = this.resolve(
+      absolutePath,
+      (flags & FLAGS_PASSED) | O.NONBLOCK,
+      creating ? Number(allowedMode(BigInt(mode))) : 0,
+    )
     if (fd < 0) return fd
     const type = modeOf(fd) & S_IFMT
     if (type !== S_IFREG && type !== S_IFDIR) {
@@ -167,8 +179,12 @@ export class OpenFiles {
     this.descriptors.delete(fd)
     const { file } = descriptor
     // The standard streams belong to the monitor.
-    if (--file.references === 0 && file.kind !== 'standard') return hostCall(NR.close, file.hostFd)
-    return 0
+    if (file.kind === 'standard' || --file.references > 0) {
+      if (file.kind === 'regular') dropRecordLocks(file)
+      return 0
+    }
+    if (file.reader !== undefined) hostCall(NR.close, file.reader)
+    return hostCall(NR.close, file.hostFd)
   }
 
   /** A number for the two ends of a fresh pipe. */

@@ -4,7 +4,12 @@ import fs from 'node:fs'
 import { USER_END } from '../../formats/microvm/guest-cpu.js'
 import { LARGEST_MEMORY, layoutFor, SMALLEST_MEMORY } from '../../formats/microvm/guest-layout.js'
 import { blocks, type MicroVmFile, openMicroVmFile } from '../../formats/microvm/image-file.js'
-import { type FileRecord, fileKinds, type MicroVmRecord } from '../../formats/microvm/record.js'
+import {
+  type FileRecord,
+  fileKinds,
+  type MicroVmRecord,
+  type PendingRecord,
+} from '../../formats/microvm/record.js'
 import { SREGS_OFFSET } from '../../isa/x86-64-kvm.js'
 import { HostError, LossError, UnreadableError } from '../../lib/errors.js'
 import type { CpuFactory, VirtualCpu } from './cpu.js'
@@ -13,9 +18,11 @@ import { isEventFile, restoreEventFile, watchAgain } from './event-files.js'
 import { type Guest, type HostSide, newProcess } from './guest.js'
 import { GuestMemory } from './guest-memory.js'
 import { hostCall, NR } from './libc.js'
+import { takeLocks } from './locks.js'
 import type { EngineName } from './messages.js'
 import { O, type OpenFile, OpenFiles } from './open-files.js'
-import { cpuTimeOffset, setTimer, type TimerNumber } from './timers.js'
+import { bitOf, CODE } from './pending-signals.js'
+import { cpuTimeOffset, FIRST_CREATED, isTimerClock, MOST_TIMERS, newTimer, setTimer } from './timers.js'
 
 const SEEK_SET = 0
 
@@ -81,16 +88,15 @@ export function restoreState(
     xcr0: record.cpu.xcr0,
   })
   const process = newProcess(record.process.name)
-  const { sleepLeft } = record.process
+  const { waitLeft } = record.process
   Object.assign(process, {
     brkStart: Number(record.process.brkStart),
     brk: Number(record.process.brk),
     umask: record.process.umask,
     clearTid: record.process.clearTid,
     signalMask: record.process.signalMask,
-    pendingSignals: record.process.pendingSignals,
     alternateStack: record.process.alternateStack,
-    sleepLeft: sleepLeft < 0n ? undefined : sleepLeft,
+    waitLeft: waitLeft < 0n ? undefined : waitLeft,
     boundToCpu: record.cpu.features !== '',
     cpuFeatures: featuresSeen(record, cpu),
   })
@@ -98,9 +104,26 @@ export function restoreState(
   const guest = { memory, cpu, files, process, host }
   const { realTimer, cpuTime } = record
   process.cpuTimeOffset = cpuTimeOffset(cpuTime?.used ?? 0n)
-  for (const [which, timer] of [realTimer, cpuTime?.virtual, cpuTime?.profiling].entries())
-    if (timer !== undefined) setTimer(guest, which as TimerNumber, timer.left, timer.interval)
+  const running = (left: bigint) => (left === 0n ? undefined : left)
+  for (const [key, timer] of [realTimer, cpuTime?.virtual, cpuTime?.profiling].entries())
+    if (timer !== undefined) setTimer(guest, key, running(timer.left), timer.interval)
+  for (const { id, clock, signal, value, left, interval, overrun } of record.timers ?? []) {
+    if (!isTimerClock(clock) || id >= MOST_TIMERS)
+      throw new UnreadableError('an impossible timer', { found: `timer ${id} of clock ${clock}` })
+    process.timers.set(FIRST_CREATED + id, newTimer(clock, signal === 0 ? undefined : signal, value))
+    setTimer(guest, FIRST_CREATED + id, running(left), interval)
+    process.timers.get(FIRST_CREATED + id)!.overrun = overrun
+  }
+  for (const pending of pendingOf(record)) process.pending.raise(pending)
   return guest
+}
+
+/** Older images tell of pending signals no more than their numbers. */
+function pendingOf({ process, pending }: MicroVmRecord): readonly PendingRecord[] {
+  if (pending !== undefined) return pending
+  return Array.from({ length: 64 }, (_, i) => i + 1)
+    .filter(signal => (process.pendingSignals & bitOf(signal)) !== 0n)
+    .map(signal => ({ signal, code: CODE.user, sender: 0, detail: 0, value: 0n }))
 }
 
 /** One that was saved while it was asking (by an older imago) sees this CPU, too. */
@@ -160,6 +183,10 @@ export function restoreFiles(image: MicroVmFile, options: RestoreGuestOptions): 
       files.place(fd, opened[file]!, closeOnExec === 1)
     for (const file of record.files)
       if (fileKinds[file.kind] === 'pipe-read') fillPipe(image, file, pipes.get(file.pipe)!)
+    takeLocks(
+      (record.locks ?? []).map(lock => ({ ...lock, of: opened[lock.file]! })),
+      files.rootFolder,
+    )
     return files
   } catch (error) {
     files.release()
@@ -205,6 +232,11 @@ function openAgain(
   if (isEventFile(kind)) return restoreEventFile(kind, record, eventContentIn(image, record))
   if (!record.path.startsWith('/'))
     throw new UnreadableError('the path of an open file is not absolute', { found: record.path })
+  if (kind === 'regular' && files.readOnly && (record.flags & O.ACCMODE) !== 0)
+    throw new LossError(`the guest has ${record.name} open for writing`, {
+      file: files.rootFolder + record.path,
+      hint: 'it cannot go on below a read-only root: leave --read-only out',
+    })
   const restoring = options.files === 'restore-content' && kind === 'regular' && record.contentOffset !== 0n
   if (restoring) restoreContent(image, record, files)
   // What created or emptied the file then must not do it again.

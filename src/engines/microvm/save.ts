@@ -6,6 +6,7 @@ import { guestMsrs, KEPT_FLAGS, specialRegistersFor } from '../../formats/microv
 import { encodeHeader } from '../../formats/microvm/header.js'
 import {
   type CpuRecord,
+  type CreatedTimerRecord,
   type ExtentRecord,
   type FileRecord,
   fileKinds,
@@ -19,8 +20,9 @@ import { PAGE_SIZE } from '../../model/memory.js'
 import { eventContent, isEventFile } from './event-files.js'
 import type { Guest } from './guest.js'
 import { hostCall, NR } from './libc.js'
+import { locksOf } from './locks.js'
 import { type OpenFile, OpenFiles } from './open-files.js'
-import { cpuTime, timerLeft } from './timers.js'
+import { cpuTime, FIRST_CREATED, timerLeft } from './timers.js'
 
 const SEEK_CUR = 1
 const LONGEST_EXTENT = 4 << 20
@@ -101,9 +103,9 @@ export function describeGuest(
       brk: BigInt(process.brk),
       clearTid: process.clearTid,
       signalMask: process.signalMask,
-      pendingSignals: process.pendingSignals,
+      pendingSignals: process.pending.mask,
       alternateStack: process.alternateStack,
-      sleepLeft: process.sleepLeft ?? -1n,
+      waitLeft: process.waitLeft ?? -1n,
       savedAt: options.now,
     },
     signals: [...process.actions].map(([signal, action]) => ({ signal, ...action })),
@@ -119,11 +121,25 @@ export function describeGuest(
       closeOnExec: closeOnExec ? 1 : 0,
     })),
     extents: [],
-    realTimer: process.timers.has(0) ? timerLeft(guest, 0) : undefined,
+    realTimer: process.timers.get(0)!.at === undefined ? undefined : timerLeft(guest, 0),
     cpuTime: { used: cpuTime(guest), virtual: timerLeft(guest, 1), profiling: timerLeft(guest, 2) },
+    timers: orAbsent(createdTimers(guest)),
+    pending: orAbsent(process.pending.list.map(raised => ({ ...raised }))),
+    locks: orAbsent(open.flatMap((file, i) => locksOf(file).map(lock => ({ ...lock, file: i })))),
     unknown: [],
   }
   return { record, contents }
+}
+
+const orAbsent = <T>(list: T[]): T[] | undefined => (list.length > 0 ? list : undefined)
+
+function createdTimers(guest: Guest): CreatedTimerRecord[] {
+  return [...guest.process.timers]
+    .filter(([key]) => key >= FIRST_CREATED)
+    .map(([key, { clock, signal, value, overrun }]) => ({
+      ...{ id: key - FIRST_CREATED, clock, signal: signal ?? 0, value, overrun },
+      ...timerLeft(guest, key),
+    }))
 }
 
 function cpuRecord(guest: Guest): CpuRecord {
@@ -171,14 +187,13 @@ function contentOf(file: OpenFile, withFiles: boolean): Uint8Array | undefined {
   const { size } = OpenFiles.describe(file.hostFd)
   const content = Buffer.alloc(Number(size))
   // Opened once more: the guest's own descriptor may be for writing only.
-  const fd = fs.openSync(`/proc/self/fd/${file.hostFd}`, 'r')
+  file.reader ??= fs.openSync(`/proc/self/fd/${file.hostFd}`, 'r')
   let done = 0
   while (done < content.length) {
-    const count = fs.readSync(fd, content, done, content.length - done, done)
+    const count = fs.readSync(file.reader, content, done, content.length - done, done)
     if (count === 0) break
     done += count
   }
-  fs.closeSync(fd)
   return content.subarray(0, done)
 }
 

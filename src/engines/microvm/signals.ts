@@ -10,6 +10,9 @@ import { XSAVE_SIZE } from '../../isa/x86-64-xsave.js'
 import { fitXsave, initialXsave } from './cpu.js'
 import { type Guest, GuestExit } from './guest.js'
 import { BadAddress } from './guest-memory.js'
+import { hostCall, NR } from './libc.js'
+import { bitOf, type RaisedSignal } from './pending-signals.js'
+import { GUEST_PID, noteTaken } from './timers.js'
 
 const SA = {
   SIGINFO: 4n,
@@ -27,6 +30,11 @@ const IGNORED_BY_DEFAULT = new Set([17, 18, 23, 28, 19, 20, 21, 22])
 /** SIGKILL and SIGSTOP are never blocked. */
 export const UNBLOCKABLE = (1n << 8n) | (1n << 18n)
 const SIGSEGV = 11
+const EINTR = 4
+/** `syscall` (0f 05): rip goes back over it where a call is to be made again. */
+export const SYSCALL_LENGTH = 2n
+/** Those that SA_RESTART makes again after the handler: open, read, write, readv, writev, ioctl, fcntl, flock (signal(7)). */
+const RESTARTED_AFTER_HANDLER = new Set([0, 1, 2, 16, 19, 20, 72, 73, 257])
 const GENERAL_PROTECTION = 13
 const USER_END = 1n << 47n
 const CONTEXT = 40
@@ -69,40 +77,83 @@ const xsaveSize = (xcr0: bigint) => ((xcr0 & 0xe0n) !== 0n ? 2688 : (xcr0 & 4n) 
 /** True when the program has a handler of its own and does not block the signal. */
 export function handles(guest: Guest, signal: number): boolean {
   const handler = guest.process.actions.get(signal)?.handler ?? SIG_DFL
-  return handler > SIG_IGN && (guest.process.signalMask & (1n << BigInt(signal - 1))) === 0n
+  return handler > SIG_IGN && (guest.process.signalMask & bitOf(signal)) === 0n
 }
 
 /** The first signal that is pending, not blocked and not ignored; ignored ones are dropped. */
 export function nextSignal({ process }: Guest): number | undefined {
+  const { pending } = process
   for (;;) {
-    const ready = process.pendingSignals & ~process.signalMask
-    if (ready === 0n) return undefined
-    let signal = 1
-    while (((ready >> BigInt(signal - 1)) & 1n) === 0n) signal++
+    const signal = pending.next(~process.signalMask)
+    if (signal === undefined) return undefined
     const handler = process.actions.get(signal)?.handler ?? SIG_DFL
     if (handler !== SIG_IGN && (handler !== SIG_DFL || !IGNORED_BY_DEFAULT.has(signal))) return signal
-    process.pendingSignals &= ~(1n << BigInt(signal - 1))
+    pending.replace(raised => raised.signal === signal)
   }
 }
 
-/** True when a call that the signal's handler interrupts is made again. */
-export function restarts(guest: Guest, signal: number): boolean {
-  return ((guest.process.actions.get(signal)?.flags ?? 0n) & SA.RESTART) !== 0n
+/** True when a call that waits ends with the handler of the signal, instead of being made again after it. */
+export function endsCall(guest: Guest, nr: number, signal: number): boolean {
+  const restarts = ((guest.process.actions.get(signal)?.flags ?? 0n) & SA.RESTART) !== 0n
+  return !(restarts && RESTARTED_AFTER_HANDLER.has(nr))
+}
+
+/** A signal that the program itself is the cause of. False: too many wait. */
+export function raiseBySelf({ process }: Guest, signal: number, code: number): boolean {
+  const detail = hostCall(NR.getuid)
+  return process.pending.raise({ signal, code, sender: GUEST_PID, detail, value: 0n })
+}
+
+/** Takes a signal that is pending: the program is told of it now. */
+export function takeSignal(guest: Guest, signal: number): RaisedSignal {
+  const raised = guest.process.pending.take(signal)
+  noteTaken(guest, raised)
+  return raised
 }
 
 /** Delivers what is pending and not blocked. The CPU must stand between two instructions of the program. @throws GuestExit */
 export function deliverPending(guest: Guest): void {
   const { process } = guest
   for (let signal = nextSignal(guest); signal !== undefined; signal = nextSignal(guest)) {
-    process.pendingSignals &= ~(1n << BigInt(signal - 1))
+    const raised = takeSignal(guest, signal)
     if ((process.actions.get(signal)?.handler ?? SIG_DFL) === SIG_DFL)
       throw new GuestExit(128 + signal, signal)
-    deliver(guest, signal)
+    endInterruptedCall(guest, signal)
+    deliver(guest, signal, into => writeSiginfo(into, raised))
   }
 }
 
-/** Builds the frame and lets the program go on in its handler. */
-export function deliver(guest: Guest, signal: number, fault?: FaultInfo): void {
+/** The program stands at a call that waited and is to be made again: when its handler ends such a call, it ends now. */
+function endInterruptedCall(guest: Guest, signal: number): void {
+  const { process, cpu } = guest
+  if (process.waitLeft === undefined) return
+  process.waitLeft = undefined
+  if (!endsCall(guest, Number(cpu.registers[R.rax]), signal)) return
+  cpu.registers[R.rip] = cpu.registers[R.rip]! + SYSCALL_LENGTH
+  cpu.registers[R.rax] = BigInt.asUintN(64, BigInt(-EINTR))
+}
+
+/** siginfo_t of a signal that somebody raised, into 128 zeros. */
+export function writeSiginfo(into: DataView, { signal, code, sender, detail, value }: RaisedSignal): void {
+  into.setInt32(0, signal, true)
+  into.setInt32(8, code, true)
+  into.setInt32(16, sender, true)
+  into.setInt32(20, detail, true)
+  into.setBigUint64(24, value, true)
+}
+
+/** The signal of an exception of the program. */
+export function deliverFault(guest: Guest, signal: number, fault: FaultInfo): void {
+  const tell = (into: DataView) => {
+    into.setInt32(0, signal, true)
+    into.setInt32(8, faultCode(fault), true)
+    into.setBigUint64(16, fault.vector === 14 ? fault.address : guest.cpu.registers[R.rip]!, true)
+  }
+  deliver(guest, signal, tell, fault)
+}
+
+/** Builds the frame and lets the program go on in its handler. `tell` fills siginfo_t. */
+function deliver(guest: Guest, signal: number, tell: (siginfo: DataView) => void, fault?: FaultInfo): void {
   const { memory, process, cpu } = guest
   cpu.settle()
   const action = process.actions.get(signal)!
@@ -153,14 +204,10 @@ export function deliver(guest: Guest, signal: number, fault?: FaultInfo): void {
   view.setBigUint64(fp + 472, state.xcr0, true)
   view.setUint32(fp + 480, extended, true)
   view.setUint32(fp + extended, MAGIC2, true)
-  view.setInt32(Number(siginfo), signal, true)
-  if (fault !== undefined) {
-    view.setInt32(Number(siginfo) + 8, faultCode(fault), true)
-    u64(siginfo + 16n, fault.vector === 14 ? fault.address : registers[R.rip]!)
-  } else view.setInt32(Number(siginfo) + 8, -6, true) // SI_TKILL
+  tell(new DataView(bytes.buffer, bytes.byteOffset + Number(siginfo), SIGINFO_SIZE))
 
   process.signalMask |= action.mask
-  if ((action.flags & SA.NODEFER) === 0n) process.signalMask |= 1n << BigInt(signal - 1)
+  if ((action.flags & SA.NODEFER) === 0n) process.signalMask |= bitOf(signal)
   if ((action.flags & SA.RESETHAND) !== 0n) process.actions.delete(signal)
   registers[R.rsp] = frame
   registers[R.rip] = action.handler
@@ -200,7 +247,7 @@ export function returnFromHandler(guest: Guest): bigint {
   cpu.writeState({ ...state, registers, xsave })
   if (rip < USER_END) return registers[R.rax]!
   if (!handles(guest, SIGSEGV)) throw new GuestExit(128 + SIGSEGV, SIGSEGV)
-  deliver(guest, SIGSEGV, { vector: GENERAL_PROTECTION, errorCode: 0, address: 0n })
+  deliverFault(guest, SIGSEGV, { vector: GENERAL_PROTECTION, errorCode: 0, address: 0n })
   return 0n
 }
 

@@ -1,27 +1,54 @@
 /**
- * The guest's timers: of real time (alarm, setitimer) and of the CPU time that it has used. The monitor's thread is
+ * The guest's timers: those of alarm and setitimer, and those of timer_create. The monitor's thread is
  * blocked while the guest runs, so the main thread is told when one can run out at the earliest, and kicks the CPU then;
  * what is due is looked at here. CPU time is that of the thread which runs the guest, the monitor's work for it included.
  */
 import type { Guest } from './guest.js'
 import { hostCall } from './libc.js'
+import { CODE, type RaisedSignal } from './pending-signals.js'
 
 const CLOCK_GETTIME = 228
+export const CLOCK_REALTIME = 0
 export const CLOCK_MONOTONIC = 1
+const CLOCK_PROCESS_CPUTIME = 2
 const CLOCK_THREAD_CPUTIME = 3
+const CLOCK_BOOTTIME = 7
+/** A guest has one process, and it is the first. */
+export const GUEST_PID = 1
 
-/** The timers of setitimer(2) by number, and the signal of each: SIGALRM, SIGVTALRM, SIGPROF. */
-export const TIMER_SIGNALS = [14, 26, 27] as const
-/** A number of `TIMER_SIGNALS`. VIRTUAL and PROF both count all of the CPU time. */
-export type TimerNumber = 0 | 1 | 2
-const REAL: TimerNumber = 0
+/** The timers of setitimer(2) by number: their clocks, and SIGALRM, SIGVTALRM, SIGPROF. VIRTUAL and PROF both count all of the CPU time. */
+export const INTERVAL_TIMERS = [
+  { clock: CLOCK_REALTIME, signal: 14 },
+  { clock: CLOCK_PROCESS_CPUTIME, signal: 26 },
+  { clock: CLOCK_PROCESS_CPUTIME, signal: 27 },
+] as const
+/** Timers of timer_create have their keys after those of setitimer: key − this is their id. */
+export const FIRST_CREATED = INTERVAL_TIMERS.length
+export const MOST_TIMERS = 256
+const MOST_OVERRUNS = 0x7fff_ffff
 
 export interface Timer {
-  /** When it runs out, nanoseconds: the host's CLOCK_MONOTONIC, or the guest's CPU time. */
-  readonly at: bigint
+  /** As in clock_gettime(2). */
+  readonly clock: number
+  /** Raised when it runs out; undefined: nothing is (SIGEV_NONE). */
+  readonly signal: number | undefined
+  /** Told with the signal (sigev_value). */
+  readonly value: bigint
+  /** When it runs out, nanoseconds: the host's CLOCK_MONOTONIC, or the guest's CPU time. Undefined: it does not run. */
+  at: bigint | undefined
   /** 0: once. */
-  readonly interval: bigint
+  interval: bigint
+  /** How often it ran out beyond the first time before its last signal was taken (timer_getoverrun). */
+  overrun: number
 }
+
+export const newTimer = (clock: number, signal: number | undefined, value: bigint): Timer => ({
+  ...{ clock, signal, value, at: undefined, interval: 0n, overrun: 0 },
+})
+
+/** Those of setitimer, which are always there. */
+export const intervalTimers = (): Map<number, Timer> =>
+  new Map(INTERVAL_TIMERS.map(({ clock, signal }, key) => [key, newTimer(clock, signal, 0n)]))
 
 /** A clock of the host in nanoseconds. */
 export function clockNow(clock: number): bigint {
@@ -36,43 +63,94 @@ export const cpuTimeOffset = (used: bigint): bigint => used - clockNow(CLOCK_THR
 /** CPU time that the guest has used since it began, on whatever host. */
 export const cpuTime = ({ process }: Guest): bigint => process.cpuTimeOffset + clockNow(CLOCK_THREAD_CPUTIME)
 
-const nowFor = (guest: Guest, which: TimerNumber): bigint =>
-  which === REAL ? clockNow(CLOCK_MONOTONIC) : cpuTime(guest)
+/**
+ * The clocks of CPU time: 2 and 3, and those that clock_getcpuclockid(3) makes of a process or thread, −8·id−(6 or 2). There
+ * is one process, of one thread, and it is the guest's, not the monitor's.
+ */
+export function isCpuClock(clock: number): boolean {
+  return clock === 2 || clock === 3 || (clock < 0 && (~(clock >> 3) === 0 || ~(clock >> 3) === GUEST_PID))
+}
 
-/** `left` and `interval` in nanoseconds; nothing left: no timer. */
-export function setTimer(guest: Guest, which: TimerNumber, left: bigint, interval: bigint): void {
-  const { timers } = guest.process
-  if (left > 0n) timers.set(which, { at: nowFor(guest, which) + left, interval })
-  else timers.delete(which)
+/** Clocks that a timer may have. */
+export const isTimerClock = (clock: number): boolean =>
+  clock === CLOCK_REALTIME || clock === CLOCK_MONOTONIC || clock === CLOCK_BOOTTIME || isCpuClock(clock)
+
+/** The time by which `Timer.at` is meant. */
+const nowFor = (guest: Guest, { clock }: Timer): bigint =>
+  isCpuClock(clock) ? cpuTime(guest) : clockNow(CLOCK_MONOTONIC)
+
+/** The time on the timer's own clock. */
+export const timeOn = (guest: Guest, { clock }: Timer): bigint =>
+  isCpuClock(clock) ? cpuTime(guest) : clockNow(clock)
+
+/** `left` (undefined: it does not run) and `interval` in nanoseconds. What it raised before is not told any more. */
+export function setTimer(guest: Guest, key: number, left: bigint | undefined, interval: bigint): void {
+  const timer = guest.process.timers.get(key)!
+  timer.at = left === undefined ? undefined : nowFor(guest, timer) + left
+  timer.interval = interval
+  timer.overrun = 0
+  forgetSignalOf(guest, key)
   tellAlarm(guest)
 }
 
-/** What is left of the timer, nanoseconds: at least 1 while it runs. */
-export function timerLeft(guest: Guest, which: TimerNumber): { left: bigint; interval: bigint } {
-  const timer = guest.process.timers.get(which)
-  if (timer === undefined) return { left: 0n, interval: 0n }
-  const left = timer.at - nowFor(guest, which)
+/** The signal that the timer raised, taken back. */
+export function forgetSignalOf({ process }: Guest, key: number): void {
+  if (key >= FIRST_CREATED) process.pending.replace(raisedBy(key))
+}
+
+/** What is left of the timer, nanoseconds: 0 when it does not run, at least 1 while it does. */
+export function timerLeft(guest: Guest, key: number): { left: bigint; interval: bigint } {
+  const timer = guest.process.timers.get(key)!
+  if (timer.at === undefined) return { left: 0n, interval: timer.interval }
+  const left = timer.at - nowFor(guest, timer)
   return { left: left > 0n ? left : 1n, interval: timer.interval }
 }
 
 /** Raises the signals of timers that have run out, and tells the main thread when to kick next. */
 export function serviceTimers(guest: Guest): void {
-  const { process } = guest
-  for (const [which, { at, interval }] of process.timers) {
-    const now = nowFor(guest, which)
+  for (const [key, timer] of guest.process.timers) {
+    const { at, interval } = timer
+    if (at === undefined) continue
+    const now = nowFor(guest, timer)
     if (at > now) continue
-    process.pendingSignals |= 1n << BigInt(TIMER_SIGNALS[which] - 1)
-    if (interval === 0n) process.timers.delete(which)
-    else process.timers.set(which, { at: at + ((now - at) / interval + 1n) * interval, interval })
+    const times = interval === 0n ? 1n : (now - at) / interval + 1n
+    timer.at = interval === 0n ? undefined : at + times * interval
+    if (timer.signal !== undefined) raise(guest, key, timer.signal, timer.value, Number(times))
   }
   tellAlarm(guest)
 }
 
+function raise({ process }: Guest, key: number, signal: number, value: bigint, times: number): void {
+  const created = key >= FIRST_CREATED
+  if (!created) process.pending.raise({ signal, code: CODE.kernel, sender: 0, detail: 0, value: 0n })
+  else if (process.pending.list.some(raisedBy(key)))
+    process.pending.replace(raisedBy(key), raised => ({ ...raised, detail: capped(raised.detail + times) }))
+  else {
+    const detail = capped(times - 1)
+    process.pending.raise({ signal, code: CODE.timer, sender: key - FIRST_CREATED, detail, value })
+  }
+}
+
+const raisedBy =
+  (key: number) =>
+  ({ code, sender }: RaisedSignal): boolean =>
+    code === CODE.timer && sender === key - FIRST_CREATED
+const capped = (times: number) => Math.min(times, MOST_OVERRUNS)
+
+/** The program has been told of a signal: when it was a timer's, that timer knows how often it had run out. */
+export function noteTaken({ process }: Guest, { code, sender, detail }: RaisedSignal): void {
+  const timer = code === CODE.timer ? process.timers.get(sender + FIRST_CREATED) : undefined
+  if (timer !== undefined) timer.overrun = detail
+}
+
 /** One thread cannot use more CPU time than passes: a timer of it runs out then at the earliest. */
-function tellAlarm(guest: Guest): void {
+export function tellAlarm(guest: Guest): void {
   let first: bigint | undefined
-  for (const [which, { at }] of guest.process.timers) {
-    const moment = which === REAL ? at : clockNow(CLOCK_MONOTONIC) + (at - cpuTime(guest))
+  for (const timer of guest.process.timers.values()) {
+    if (timer.at === undefined || timer.signal === undefined) continue
+    const moment = isCpuClock(timer.clock)
+      ? clockNow(CLOCK_MONOTONIC) + (timer.at - cpuTime(guest))
+      : timer.at
     if (first === undefined || moment < first) first = moment
   }
   guest.host.setAlarm(first)

@@ -16,6 +16,7 @@ import { type Guest, newProcess } from './guest.js'
 import { GuestMemory } from './guest-memory.js'
 import { hostCall, NR } from './libc.js'
 import { loadProgram } from './load-program.js'
+import { type HeldLock, letLocksGo, takeLocks } from './locks.js'
 import type { Ended, Reply, Request, WorkerSetup } from './messages.js'
 import { faultReport, hostSide, Monitor, type Outcome } from './monitor.js'
 import { OpenFiles } from './open-files.js'
@@ -28,6 +29,20 @@ const setup = workerData as WorkerSetup
 const shared = new Int32Array(setup.shared)
 const port = parentPort!
 const reply = (message: Reply) => port.postMessage(message)
+
+const CLONE_FS = 0x200
+
+/**
+ * From here on this thread makes files with the modes it asks for (the guest's umask is applied before); the rest of the
+ * process keeps its umask, which is returned. Where a thread may have none of its own, both umasks count.
+ */
+function takeOwnUmask(): number {
+  const own = hostCall(NR.unshare, CLONE_FS) === 0
+  const before = hostCall(NR.umask, 0)
+  if (!own) hostCall(NR.umask, before)
+  return before
+}
+const umask = takeOwnUmask()
 
 let toldAlarm: bigint | undefined
 function tellAlarm(at: bigint | undefined): void {
@@ -48,6 +63,7 @@ async function makeGuest(): Promise<Guest> {
   files.connectStandardStreams()
   const memory = GuestMemory.create(bootFile === undefined ? start.memorySize : SMALLEST_MEMORY)
   const process = newProcess(start.argv[0]!)
+  process.umask = umask
   const { entry, stackPointer } = loadProgram(
     memory,
     process,
@@ -78,6 +94,9 @@ function ended(guest: Guest, outcome: Outcome): Ended {
   return { kind: 'fault', code: outcome.code, report: faultReport(guest, outcome.fault, name) }
 }
 
+/** What `let locks go` gave away. */
+let locksAway: readonly HeldLock[] = []
+
 function serve(guest: Guest, monitor: Monitor, request: Request): Reply {
   switch (request.command) {
     case 'run': {
@@ -94,6 +113,13 @@ function serve(guest: Guest, monitor: Monitor, request: Request): Reply {
       const { record, contents } = describeGuest(guest, { withFiles: request.withFiles, now })
       return { kind: 'described', header: encodeHeader(record), contents }
     }
+    case 'let locks go':
+      locksAway = letLocksGo(guest.files)
+      return { kind: 'done' }
+    case 'take locks':
+      takeLocks(locksAway, guest.files.rootFolder)
+      locksAway = []
+      return { kind: 'done' }
     case 'release':
       guest.files.release()
       guest.cpu.release()

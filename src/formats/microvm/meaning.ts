@@ -1,6 +1,6 @@
 /** What readers of a microvm image rely on, beyond its layout. */
 import { UnreadableError } from '../../lib/errors.js'
-import { fileKinds, type MicroVmRecord } from './record.js'
+import { fileKinds, lockKinds, type MicroVmRecord } from './record.js'
 
 /** Everything lies where it may, nothing overlaps. @throws UnreadableError */
 export function checkMeaning(record: MicroVmRecord, file: string | undefined): void {
@@ -55,5 +55,18 @@ export function checkMeaning(record: MicroVmRecord, file: string | undefined): v
   if (record.cpu.registers[16]! >= record.usableBytes)
     fail('rip lies outside of memory', record.cpu.registers[16]!)
   if ((record.cpu.registers[17]! & ~0x240dd7n) !== 0n) fail('impossible flags', record.cpu.registers[17]!)
-  for (const s of record.signals) if (s.signal < 1 || s.signal > 64) fail('an impossible signal', s.signal)
+  const isSignal = (signal: number) => signal >= 1 && signal <= 64
+  for (const { signal } of [...record.signals, ...(record.pending ?? [])])
+    if (!isSignal(signal)) fail('an impossible signal', signal)
+  const ids = new Set<number>()
+  for (const { id, signal } of record.timers ?? []) {
+    if (id > 4096 || ids.has(id) || (signal !== 0 && !isSignal(signal))) fail('an impossible timer', id)
+    ids.add(id)
+  }
+  for (const { file, kind, exclusive, start, length } of record.locks ?? []) {
+    const open = record.files[file]
+    if (open === undefined || fileKinds[open.kind] !== 'regular') fail('a lock of what is no open file', file)
+    if (kind >= lockKinds.length || exclusive > 1 || start + length >= 1n << 63n)
+      fail('an impossible lock', start)
+  }
 }

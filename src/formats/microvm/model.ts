@@ -56,14 +56,17 @@ export function readMicroVm(path: string): MachineImage {
 }
 
 /** What of a guest is more than memory, CPU and open files by path. */
-function whatElse({ process, signals, files, descriptors, realTimer, cpuTime }: MicroVmRecord): string[] {
+function whatElse(record: MicroVmRecord): string[] {
+  const { process, signals, files, descriptors, realTimer, cpuTime } = record
   const more: string[] = []
   if (signals.length > 0 || process.pendingSignals !== 0n || process.signalMask !== 0n)
     more.push('handlers, masks or pending ones of signals')
   if (realTimer !== undefined) more.push('a running timer')
   if (cpuTime !== undefined && (cpuTime.virtual.left > 0n || cpuTime.profiling.left > 0n))
     more.push('a running timer of CPU time')
-  if (process.sleepLeft >= 0n) more.push('a sleep that was cut short')
+  if (process.waitLeft >= 0n) more.push('a wait that was cut short')
+  if (record.timers !== undefined) more.push('a timer of timer_create')
+  if (record.locks !== undefined) more.push('a lock of a file')
   if (process.workingDirectory !== '/') more.push(`another current folder, ${process.workingDirectory}`)
   for (const fd of [0, 1, 2]) {
     const descriptor = descriptors.find(candidate => candidate.fd === fd)

@@ -23,10 +23,11 @@ export interface ProcessRecord {
   brk: bigint
   clearTid: bigint
   signalMask: bigint
+  /** Bit n−1: signal n is pending; `MicroVmRecord.pending` says more of each. */
   pendingSignals: bigint
   alternateStack: { address: bigint; size: bigint; flags: number }
-  /** What is left of a sleep, nanoseconds; −1: none. */
-  sleepLeft: bigint
+  /** What is left of a wait that the save cut short, nanoseconds; 2^63−1: without an end; −1: nothing waits. */
+  waitLeft: bigint
   /** Nanoseconds since 1970. */
   savedAt: bigint
 }
@@ -49,7 +50,7 @@ export interface MappingRecord {
 export const fileKinds = [
   ...['standard', 'regular', 'directory', 'pipe-read', 'pipe-write'],
   // What is in them is their content (engines/microvm/event-files.ts).
-  ...['eventfd', 'timerfd', 'epoll'],
+  ...['eventfd', 'timerfd', 'epoll', 'signalfd'],
 ] as const
 
 export interface FileRecord {
@@ -102,6 +103,44 @@ export interface CpuTimeRecord {
   profiling: TimerRecord
 }
 
+/** A timer of timer_create(2), nanoseconds. */
+export interface CreatedTimerRecord extends TimerRecord {
+  id: number
+  /** As in clock_gettime(2). */
+  clock: number
+  /** 0: none is raised. */
+  signal: number
+  /** sigev_value. */
+  value: bigint
+  overrun: number
+}
+
+/** A pending signal as siginfo_t tells of it. */
+export interface PendingRecord {
+  signal: number
+  code: number
+  /** si_pid, or the id of a timer. */
+  sender: number
+  /** si_uid, or overruns of a timer. */
+  detail: number
+  value: bigint
+}
+
+export const lockKinds = ['fcntl', 'flock'] as const
+
+/** A lock that the guest holds. */
+export interface LockRecord {
+  /** Index of the open file. */
+  file: number
+  /** Of `lockKinds`. */
+  kind: number
+  /** 0 shared, 1 exclusive. */
+  exclusive: number
+  start: bigint
+  /** 0: to the end of the file, however long it gets. */
+  length: bigint
+}
+
 export interface MicroVmRecord {
   /** H is at least this: a receiver chooses where memory lies before it knows the sections. */
   leastHeader?: number
@@ -117,6 +156,10 @@ export interface MicroVmRecord {
   /** A section that only an image with a running timer of real time has. */
   realTimer?: TimerRecord | undefined
   cpuTime?: CpuTimeRecord | undefined
+  /** Sections that only images have which need them. */
+  timers?: CreatedTimerRecord[] | undefined
+  pending?: PendingRecord[] | undefined
+  locks?: LockRecord[] | undefined
   /** Sections of a kind that this version does not know. */
   unknown: Array<{ kind: number; bytes: Uint8Array }>
 }

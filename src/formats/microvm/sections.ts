@@ -22,6 +22,9 @@ export const SECTION = {
   extents: 6,
   timer: 7,
   cpuTime: 8,
+  timers: 9,
+  pending: 10,
+  locks: 11,
 } as const
 
 const text = (w: ByteWriter, value: string) => {
@@ -74,7 +77,7 @@ export const codecs = {
       w.u32(p.readOnly ? 1 : 0).u32(p.umask)
       for (const value of [p.brkStart, p.brk, p.clearTid, p.signalMask, p.pendingSignals]) w.u64(value)
       w.u64(p.alternateStack.address).u64(p.alternateStack.size).i32(p.alternateStack.flags)
-      w.i64(p.sleepLeft).u64(p.savedAt)
+      w.i64(p.waitLeft).u64(p.savedAt)
       for (const value of [p.engine, p.name, p.rootFolder, p.workingDirectory]) text(w, value)
     },
     read(r: ByteReader, into: MicroVmRecord) {
@@ -86,7 +89,7 @@ export const codecs = {
         r.u64(),
       ) as [bigint, bigint, bigint, bigint, bigint]
       const alternateStack = { address: r.u64(), size: r.u64(), flags: r.i32() }
-      const sleepLeft = r.i64()
+      const waitLeft = r.i64()
       const savedAt = r.u64()
       const [engine, name, rootFolder, workingDirectory] = [
         'engine',
@@ -107,7 +110,7 @@ export const codecs = {
         signalMask,
         pendingSignals,
         alternateStack,
-        sleepLeft,
+        waitLeft,
         savedAt,
       }
     },
@@ -224,6 +227,52 @@ export const codecs = {
         interval: r.u64('timer'),
       }))
       into.cpuTime = { used, virtual: virtual!, profiling: profiling! }
+    },
+  },
+  [SECTION.timers]: {
+    present: ({ timers }: MicroVmRecord) => timers !== undefined,
+    write(w: ByteWriter, { timers }: MicroVmRecord) {
+      w.u32(timers!.length)
+      for (const t of timers!)
+        w.u32(t.id).i32(t.clock).u32(t.signal).u32(t.overrun).u64(t.value).u64(t.left).u64(t.interval)
+    },
+    read(r: ByteReader, into: MicroVmRecord) {
+      into.timers = readList(r, 4096, 40, 'timers', () => {
+        const [id, clock, signal, overrun] = [r.u32(), r.i32(), r.u32(), r.u32()] as const
+        return { id, clock, signal, overrun, value: r.u64(), left: r.u64(), interval: r.u64() }
+      })
+    },
+  },
+  [SECTION.pending]: {
+    present: ({ pending }: MicroVmRecord) => pending !== undefined,
+    write(w: ByteWriter, { pending }: MicroVmRecord) {
+      w.u32(pending!.length)
+      for (const p of pending!) w.u32(p.signal).i32(p.code).i32(p.sender).i32(p.detail).u64(p.value)
+    },
+    read(r: ByteReader, into: MicroVmRecord) {
+      into.pending = readList(r, 4096, 24, 'pending signals', () => ({
+        signal: r.u32(),
+        code: r.i32(),
+        sender: r.i32(),
+        detail: r.i32(),
+        value: r.u64(),
+      }))
+    },
+  },
+  [SECTION.locks]: {
+    present: ({ locks }: MicroVmRecord) => locks !== undefined,
+    write(w: ByteWriter, { locks }: MicroVmRecord) {
+      w.u32(locks!.length)
+      for (const l of locks!) w.u32(l.file).u32(l.kind).u32(l.exclusive).u64(l.start).u64(l.length)
+    },
+    read(r: ByteReader, into: MicroVmRecord) {
+      into.locks = readList(r, 65536, 28, 'locks', () => ({
+        file: r.u32(),
+        kind: r.u32(),
+        exclusive: r.u32(),
+        start: r.u64(),
+        length: r.u64(),
+      }))
     },
   },
 } as const

@@ -71,7 +71,7 @@ export async function writeMicroVm(image: MachineImage, target: string): Promise
       },
       ...{ readOnly: false, umask: 0o022, brkStart: end, brk: end, clearTid: 0n },
       ...{ signalMask: 0n, pendingSignals: 0n, alternateStack: { address: 0n, size: 0n, flags: 2 } },
-      ...{ sleepLeft: -1n, savedAt: 0n },
+      ...{ waitLeft: -1n, savedAt: 0n },
     },
     signals: [],
     mappings,

@@ -108,7 +108,7 @@ function results(stdout: string, folder: string) {
 }
 
 const native = (program: string, args: readonly string[], cwd: string) =>
-  spawnSync(program, args, { encoding: 'latin1', cwd, maxBuffer: 1 << 28 }).stdout
+  spawnSync(program, args, { encoding: 'latin1', cwd, maxBuffer: 1 << 28, env: {} }).stdout
 
 /** Runs it with a save and a restore at each of many random moments. */
 function moveAround(program: Program, file: string, engines: string, moments: number, seed: number) {
@@ -191,18 +191,21 @@ test('CPU time and its timers are those of the guest, wherever it runs, also whe
   expect(moved).toBeGreaterThan(1)
 })
 
-test('eventfd, timerfd, epoll and statx behave as on Linux, also when saved with events on their way', ({
+test.for([
+  ['events', 'eventfd, timerfd, epoll and statx', 0, '5 ready: 1 (0x1) 2 (0x1) 3 (0x1) 4 (0x1) 5 (0x4)\n'],
+  ['notices', 'timer_create, signalfd and sigqueue', 128 + 34 + 4, 'then: signal 3, code -2, value 9\n'],
+] as const)('%s: %s behave as on Linux, also when saved with events on their way', ([name, , code, line], {
   skip,
 }) => {
   const missing = missingForGuests()
   skip(missing !== undefined, missing)
-  const program = guest('events')
+  const program = guest(name)
   const cwd = temporaryFolder()
   const expected = native(program, [], cwd)
-  expect(expected).toContain('5 ready: 1 (0x1) 2 (0x1) 3 (0x1) 4 (0x1) 5 (0x4)\n')
+  expect(expected).toContain(line)
   for (const engine of ['kvm', 'unicorn']) {
     const there = imago(['vm', 'run', '-q', '--engine', engine, program], { cwd })
-    expect(there).toMatchObject({ stdout: expected, code: 0 })
+    expect(there).toMatchObject({ stdout: expected, code })
     const saved = imago(['vm', 'run', '-q', '--engine', engine, '-o', 'e.vm', program, 'save'], { cwd })
     expect(saved.code, saved.stderr).toBe(0)
     for (const next of ['kvm', 'unicorn']) {

@@ -42,13 +42,16 @@ export const restored = [
   'VM_APP - CLOSE D - return 0',
   'VM_APP - EXIT 0',
 ]
-export const sent = ['Connected to VMM in 127.0.0.1:D', 'Sent D bytes']
-export const received = ['Waiting for VM image on port D...', 'Received D bytes', ...restored]
+/** Ours says how long it took, too. */
+const took = 'Took TIME'
+export const sent = ['Connected to VMM in 127.0.0.1:D', 'Sent D bytes', took]
+export const received = ['Waiting for VM image on port D...', 'Received D bytes', took, ...restored]
 
 const pattern = (line: string) =>
   new RegExp(
     `^${line
       .replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
+      .replace('TIME', '.*s, .*B/s')
       .replace('BYTES', '([0-9a-f]{2} ){15}[0-9a-f]{2}')
       .replace(/(?<=[ x])H\b/g, '[0-9a-f]+')
       .replace(/(?<=[ :])D\b/g, '\\d+')}$`,

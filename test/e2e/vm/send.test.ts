@@ -75,9 +75,9 @@ test('the flow of the ScratchVM through the network: the guest goes on at the se
   const sent = imago(['vm', 'send', ...words], { cwd })
   expect(sent.code).toBe(0)
   expect(sent.stderr).toMatch(/SAVE requested\n===== VM Image Info: ======\n/)
-  expect(sent.stderr).toMatch(/Connected to VMM in 127\.0\.0\.1:\d+\nSent \d+ bytes\n$/)
+  expect(sent.stderr).toMatch(/Connected to VMM in 127\.0\.0\.1:\d+\nSent \d+ bytes\nTook .*B\/s\n$/)
   expect(await server.ended).toBe(0)
-  expect(server.output()).toMatch(/Received \d+ bytes\n===== VM Image Info: ======\n/)
+  expect(server.output()).toMatch(/Received \d+ bytes\nTook .*B\/s\n===== VM Image Info: ======\n/)
   expect(server.output()).toContain('VM_APP - CLOSE 3 - return 0\nVM_APP - EXIT 0\n')
   expect(fs.readFileSync(path.join(cwd, 'ay_caramba.txt'), 'utf8')).toBe('Hello World !!!\nBye Bye !!!\n')
   // What stays behind cannot be mistaken for a machine that still waits to go on.

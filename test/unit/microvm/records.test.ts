@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { decodeHeader, encodeHeader } from '../../../src/formats/microvm/header.js'
 import { openMicroVmFile, verifyMicroVmFile } from '../../../src/formats/microvm/image-file.js'
-import type { MicroVmRecord } from '../../../src/formats/microvm/record.js'
+import { fileKinds, type MicroVmRecord } from '../../../src/formats/microvm/record.js'
 import {
   decodeScratch,
   encodeScratch,
@@ -43,7 +43,7 @@ const record: fc.Arbitrary<MicroVmRecord> = fc
     starts: fc.uniqueArray(fc.nat(PAGES - 2), { maxLength: 8 }),
     files: fc.array(
       fc.record({
-        kind: fc.nat(4),
+        kind: fc.nat(8),
         flags: u32,
         mode: u32,
         offset: u64,
@@ -63,9 +63,33 @@ const record: fc.Arbitrary<MicroVmRecord> = fc
       }),
       { maxLength: 6 },
     ),
-    sleepLeft: fc.bigInt({ min: -1n, max: 1n << 62n }),
+    waitLeft: fc.bigInt({ min: -1n, max: (1n << 63n) - 1n }),
     realTimer: fc.option(timer, { nil: undefined }),
     cpuTime: fc.option(fc.record({ used: u64, virtual: timer, profiling: timer }), { nil: undefined }),
+    timers: fc.option(
+      fc.uniqueArray(
+        fc.record({
+          ...{ id: fc.nat(255), clock: fc.integer(), signal: fc.nat(64), overrun: u32 },
+          ...{ value: u64, left: u64, interval: u64 },
+        }),
+        { maxLength: 3, selector: ({ id }) => id },
+      ),
+      { nil: undefined },
+    ),
+    pending: fc.option(
+      fc.array(
+        fc.record({
+          ...{ signal: fc.integer({ min: 1, max: 64 }), code: fc.integer(), sender: fc.integer() },
+          ...{ detail: fc.integer(), value: u64 },
+        }),
+        { maxLength: 3 },
+      ),
+      { nil: undefined },
+    ),
+    lock: fc.record({
+      ...{ kind: fc.nat(1), exclusive: fc.nat(1) },
+      ...{ start: fc.bigInt({ min: 0n, max: 1n << 61n }), length: fc.bigInt({ min: 0n, max: 1n << 61n }) },
+    }),
     unknown: fc.array(
       fc.record({ kind: fc.integer({ min: 100, max: 1e6 }), bytes: fc.uint8Array({ maxLength: 50 }) }),
       { maxLength: 1 },
@@ -75,6 +99,7 @@ const record: fc.Arbitrary<MicroVmRecord> = fc
     const registers = BigUint64Array.from(given.registers)
     registers[16] = 0x1000n
     registers[17] = 2n
+    const regular = given.files.findIndex(({ kind }) => fileKinds[kind] === 'regular')
     const starts = [...given.starts].sort((a, b) => a - b).map(page => BigInt(page) * 4096n)
     return {
       memoryBytes: BigInt(PAGES * 4096),
@@ -100,7 +125,7 @@ const record: fc.Arbitrary<MicroVmRecord> = fc
         signalMask: 2n,
         pendingSignals: 3n,
         alternateStack: { address: 4n, size: 5n, flags: -1 },
-        sleepLeft: given.sleepLeft,
+        waitLeft: given.waitLeft,
         savedAt: 6n,
       },
       signals: given.signals,
@@ -119,6 +144,9 @@ const record: fc.Arbitrary<MicroVmRecord> = fc
       extents: starts.map(address => ({ address, length: 4096n, crc: 7 })),
       ...(given.realTimer === undefined ? {} : { realTimer: given.realTimer }),
       ...(given.cpuTime === undefined ? {} : { cpuTime: given.cpuTime }),
+      ...(given.timers === undefined ? {} : { timers: given.timers }),
+      ...(given.pending === undefined ? {} : { pending: given.pending }),
+      ...(regular < 0 ? {} : { locks: [{ file: regular, ...given.lock }] }),
       unknown: given.unknown,
     } satisfies MicroVmRecord
   })

@@ -1,11 +1,20 @@
-/** System calls on files that stand for events: eventfd, timerfd, epoll. */
-import { EFD_SEMAPHORE, type EventFileKind, eventFile, makeEventFile, TIMER_CLOCKS } from '../event-files.js'
+/** System calls on files that stand for events: eventfd, timerfd, epoll, signalfd. */
+import {
+  EFD_SEMAPHORE,
+  type EventFileKind,
+  eventFile,
+  makeEventFile,
+  showPending,
+  TIMER_CLOCKS,
+} from '../event-files.js'
 import type { Guest } from '../guest.js'
 import { hostCall, NR } from '../libc.js'
 import { O, type OpenFile } from '../open-files.js'
+import { CODE } from '../pending-signals.js'
+import { takeSignal, UNBLOCKABLE } from '../signals.js'
 import { CLOCK_MONOTONIC, clockNow } from '../timers.js'
 import { type Arguments, E, int, row, type SystemCall } from './table.js'
-import { duration, maskAt, withMask } from './waiting.js'
+import { duration, maskAt, timeLeft, withMask } from './waiting.js'
 
 const POLLIN = 1
 const EPOLL_EVENT_SIZE = 12
@@ -13,6 +22,7 @@ const EPOLL_CTL_DEL = 2
 /** Of one answer; a program that asks for more asks again. */
 const MOST_EVENTS = 1024
 const ITIMERSPEC_SIZE = 32
+const SIGNALFD_SIGINFO_SIZE = 128
 const SETTABLE_FLAGS = O.NONBLOCK | O.CLOEXEC
 const MILLION = 1_000_000n
 const BILLION = 1_000_000_000n
@@ -37,6 +47,48 @@ function timerfd(guest: Guest, a: Arguments): number {
   const [clock, flags] = [int(a[0]), int(a[1])]
   if (!TIMER_CLOCKS.has(clock) || (flags & ~SETTABLE_FLAGS) !== 0) return -E.EINVAL
   return make(guest, 'timerfd', clock, flags)
+}
+
+/** Makes one that takes the signals of the set, or gives the one at `fd` another set. */
+function signalfd(guest: Guest, a: Arguments, flags: number): number {
+  if (a[2] !== 8n || (flags & ~SETTABLE_FLAGS) !== 0) return -E.EINVAL
+  const signals = guest.memory.u64(a[1]) & ~UNBLOCKABLE
+  const fd = int(a[0]) === -1 ? make(guest, 'signalfd', 0, flags) : int(a[0])
+  if (fd < 0) return int(a[0]) === -1 ? fd : -E.EBADF
+  const file = fileOf(guest, BigInt(fd), 'signalfd')
+  if (typeof file === 'number') return file
+  file.signals = signals
+  showPending(guest.files, guest.process.pending.mask)
+  return fd
+}
+
+/** What a read of one gives: a struct signalfd_siginfo for each signal that it takes, as many as there is room for. */
+export function readSignals(guest: Guest, file: OpenFile, address: bigint, length: number): number {
+  const { memory, process } = guest
+  if (length < SIGNALFD_SIGINFO_SIZE) return -E.EINVAL
+  const most = Math.min(Math.floor(length / SIGNALFD_SIGINFO_SIZE), MOST_EVENTS)
+  const at = memory.writable(address, most * SIGNALFD_SIGINFO_SIZE)
+  if ((process.pending.mask & file.signals!) === 0n) {
+    if ((file.flags & O.NONBLOCK) !== 0) return -E.EAGAIN
+    guest.host.wait(file.hostFd, POLLIN, undefined)
+  }
+  let count = 0
+  for (; count < most; count++) {
+    const signal = process.pending.next(file.signals!)
+    if (signal === undefined) break
+    const { code, sender, detail, value } = takeSignal(guest, signal)
+    const ofTimer = code === CODE.timer
+    const start = at + count * SIGNALFD_SIGINFO_SIZE
+    memory.bytes.fill(0, start, start + SIGNALFD_SIGINFO_SIZE)
+    const { view } = memory
+    view.setUint32(start, signal, true)
+    view.setInt32(start + 8, code, true)
+    view.setInt32(start + (ofTimer ? 24 : 12), sender, true) // ssi_tid, ssi_pid
+    view.setInt32(start + (ofTimer ? 32 : 16), detail, true) // ssi_overrun, ssi_uid
+    view.setInt32(start + 44, Number(BigInt.asIntN(32, value)), true)
+    view.setBigUint64(start + 48, value, true)
+  }
+  return count * SIGNALFD_SIGINFO_SIZE
 }
 
 /** The open file of that kind, or minus errno. */
@@ -77,12 +129,13 @@ function control(guest: Guest, a: Arguments): number {
 }
 
 /** Waits where a stop is heard, and then asks without waiting. */
-function wait(guest: Guest, a: Arguments, timeoutNs: bigint | undefined): number {
+function wait(guest: Guest, a: Arguments, asked: bigint | undefined): number {
   const epoll = fileOf(guest, a[0], 'epoll')
   if (typeof epoll === 'number') return epoll
   if (int(a[2]) <= 0) return -E.EINVAL
   const most = Math.min(int(a[2]), MOST_EVENTS)
   const into = guest.memory.base + BigInt(guest.memory.writable(a[1], most * EPOLL_EVENT_SIZE))
+  const timeoutNs = timeLeft(guest, asked)
   const end = timeoutNs === undefined ? undefined : clockNow(CLOCK_MONOTONIC) + timeoutNs
   for (let left = timeoutNs; ; ) {
     const ready = guest.host.wait(epoll.hostFd, POLLIN, left)
@@ -109,10 +162,12 @@ export const eventCalls: readonly SystemCall[] = [
   row(281, 'epoll_pwait', 'nannan', (guest, a) =>
     withMask(guest, maskAt(guest, a[4]), () => wait(guest, a, milliseconds(a[3]))),
   ),
+  row(282, 'signalfd', 'nan', (guest, a) => signalfd(guest, a, 0)),
   row(283, 'timerfd_create', 'nn', timerfd),
   row(284, 'eventfd', 'n', (guest, a) => eventfd(guest, a[0], 0)),
   row(286, 'timerfd_settime', 'nnaa', setTime),
   row(287, 'timerfd_gettime', 'na', getTime),
+  row(289, 'signalfd4', 'nann', (guest, a) => signalfd(guest, a, int(a[3]))),
   row(290, 'eventfd2', 'nn', (guest, a) => eventfd(guest, a[0], int(a[1]))),
   row(291, 'epoll_create1', 'n', (guest, a) => make(guest, 'epoll', 0, int(a[0]))),
   row(441, 'epoll_pwait2', 'nanaan', waitWithTimespec),

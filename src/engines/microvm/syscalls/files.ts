@@ -2,7 +2,10 @@
 import type { Guest } from '../guest.js'
 import { hostCall, NR } from '../libc.js'
 import { Protection } from '../mappings.js'
-import { O, type OpenFile } from '../open-files.js'
+import { allowedMode, O, type OpenFile } from '../open-files.js'
+import { CODE } from '../pending-signals.js'
+import { raiseBySelf } from '../signals.js'
+import { readSignals } from './events.js'
 import { type Arguments, E, int, long, MOST_BYTES, row, type SystemCall, size } from './table.js'
 
 const POLLIN = 1
@@ -36,6 +39,8 @@ function transfer(nr: number, reads: boolean, positioned: boolean) {
     const file = guest.files.get(int(a[0]))
     if (file === undefined) return -E.EBADF
     if (positioned && long(a[3]) < 0) return -E.EINVAL
+    if (file.kind === 'signalfd')
+      return reads && !positioned ? readSignals(guest, file, a[1], size(a[2])) : -E.EINVAL
     const place = span(guest, a[1], a[2], reads ? Protection.write : Protection.read)
     if (place === undefined) return -E.EFAULT
     return move(guest, file, nr, reads, place, positioned ? a[3] : undefined)
@@ -63,7 +68,7 @@ function move(
     const after = hostCall(NR.lseek, file.hostFd, 0, 1)
     file.writtenFrom = at - guest.memory.base - BigInt(after - result)
   }
-  if (result === -E.EPIPE) guest.process.pendingSignals |= 1n << BigInt(SIGPIPE - 1)
+  if (result === -E.EPIPE) raiseBySelf(guest, SIGPIPE, CODE.user)
   return result
 }
 
@@ -72,6 +77,7 @@ function vector(nr: number, reads: boolean, positioned = false) {
   return (guest: Guest, a: Arguments): number => {
     const file = guest.files.get(int(a[0]))
     if (file === undefined) return -E.EBADF
+    if (file.kind === 'signalfd') return -E.EINVAL
     const count = int(a[2])
     if (count < 0 || count > MOST_VECTORS || (positioned && long(a[3]) < 0)) return -E.EINVAL
     const table = guest.memory.readable(a[1], count * 16)
@@ -110,6 +116,8 @@ const fillsStructure =
     guest.memory.writable(a[1], bytes)
     return hostCall(nr, file.hostFd, guest.memory.base + a[1])
   }
+
+const chmod = onDescriptor(91, true)
 
 function duplicate(
   guest: Guest,
@@ -239,7 +247,7 @@ export const fileCalls: readonly SystemCall[] = [
   row(74, 'fsync', 'n', onDescriptor(74)),
   row(75, 'fdatasync', 'n', onDescriptor(75)),
   row(77, 'ftruncate', 'nn', onDescriptor(NR.ftruncate, true)),
-  row(91, 'fchmod', 'nn', onDescriptor(91, true)),
+  row(91, 'fchmod', 'nn', (guest, a) => chmod(guest, [a[0], allowedMode(a[1]), 0n, 0n, 0n, 0n])),
   row(93, 'fchown', 'nnn', onDescriptor(93, true)),
   row(138, 'fstatfs', 'na', fillsStructure(138, 120)),
   row(217, 'getdents64', 'nan', (guest, a) => {

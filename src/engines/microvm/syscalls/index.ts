@@ -6,6 +6,7 @@ import { nameCalls } from './names.js'
 import { processCalls } from './process.js'
 import { signalCalls } from './signals.js'
 import type { SystemCall } from './table.js'
+import { timerCalls } from './timers.js'
 import { waitingCalls } from './waiting.js'
 
 export const systemCalls: ReadonlyMap<number, SystemCall> = new Map(
@@ -17,5 +18,6 @@ export const systemCalls: ReadonlyMap<number, SystemCall> = new Map(
     ...signalCalls,
     ...waitingCalls,
     ...eventCalls,
+    ...timerCalls,
   ].map(call => [call.nr, call]),
 )

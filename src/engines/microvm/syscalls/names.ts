@@ -1,8 +1,8 @@
 /** System calls on names: open, stat, unlink, rename and their kin, all confined to the root folder. */
 import type { Guest } from '../guest.js'
-import { hostCall } from '../libc.js'
+import { cPath, hostCall, NR } from '../libc.js'
 import { Protection } from '../mappings.js'
-import { AT_EMPTY_PATH } from '../open-files.js'
+import { AT_EMPTY_PATH, allowedMode } from '../open-files.js'
 import { span } from './files.js'
 import { type Arguments, E, int, row, type SystemCall } from './table.js'
 
@@ -78,7 +78,7 @@ const unlink = (guest: Guest, directory: bigint, address: bigint, flags: number)
 const makeFolder = (guest: Guest, directory: bigint, address: bigint, mode: bigint): number =>
   changing(guest, address, directory, path =>
     guest.files.withParent(path, (parent, name) =>
-      hostCall(258, parent, name, int(mode) & ~guest.process.umask),
+      hostCall(258, parent, name, allowedMode(mode & BigInt(~guest.process.umask))),
     ),
   )
 
@@ -130,21 +130,14 @@ function setTimes(guest: Guest, a: Arguments): number {
   )
 }
 
-/** Opens for writing what a name stands for and calls `act` on it: chmod, truncate. */
-const onOpened = (
-  guest: Guest,
-  address: bigint,
-  directory: bigint,
-  flags: number,
-  act: (fd: number) => number,
-): number =>
-  changing(guest, address, directory, path => {
-    const opened = guest.files.openHost(path, flags, 0)
-    if (typeof opened === 'number') return opened
-    const result = act(opened.hostFd)
-    hostCall(3, opened.hostFd)
-    return result
-  })
+/**
+ * A host call on what a name stands for, by its place in /proc: chmod and truncate know no O_PATH descriptor, and one that is
+ * opened for them would take the guest's locks when it is closed.
+ */
+const onFollowed = (guest: Guest, address: bigint, directory: bigint, nr: number, value: bigint): number =>
+  changing(guest, address, directory, path =>
+    guest.files.withPath(path, true, fd => hostCall(nr, cPath(`/proc/self/fd/${fd}`), value)),
+  )
 
 /** chown: of what the name stands for, or of the link itself. */
 const chown = (guest: Guest, a: Arguments, follow: boolean): number =>
@@ -178,7 +171,7 @@ export const nameCalls: readonly SystemCall[] = [
   row(4, 'stat', 'pa', (guest, a) => stat(guest, AT_FDCWD, a[0], a[1], 0)),
   row(6, 'lstat', 'pa', (guest, a) => stat(guest, AT_FDCWD, a[0], a[1], AT_SYMLINK_NOFOLLOW)),
   row(21, 'access', 'pn', (guest, a) => access(guest, AT_FDCWD, a[0], a[1])),
-  row(76, 'truncate', 'pn', (guest, a) => onOpened(guest, a[0], AT_FDCWD, 1, fd => hostCall(77, fd, a[1]))),
+  row(76, 'truncate', 'pn', (guest, a) => onFollowed(guest, a[0], AT_FDCWD, NR.truncate, a[1])),
   row(79, 'getcwd', 'an', (guest, a) => currentFolder(guest, a[0], a[1])),
   row(80, 'chdir', 'p', (guest, a) => withName(guest, a[0], AT_FDCWD, path => changeFolder(guest, path))),
   row(81, 'fchdir', 'n', (guest, a) => {
@@ -192,9 +185,7 @@ export const nameCalls: readonly SystemCall[] = [
   row(87, 'unlink', 'p', (guest, a) => unlink(guest, AT_FDCWD, a[0], 0)),
   row(88, 'symlink', 'pp', (guest, a) => makeLink(guest, a[0], AT_FDCWD, a[1])),
   row(89, 'readlink', 'pan', (guest, a) => readLink(guest, AT_FDCWD, a[0], a[1], a[2])),
-  row(90, 'chmod', 'pn', (guest, a) =>
-    onOpened(guest, a[0], AT_FDCWD, 0, fd => hostCall(91, fd, a[1] & 0o777n)),
-  ),
+  row(90, 'chmod', 'pn', (guest, a) => onFollowed(guest, a[0], AT_FDCWD, NR.chmod, allowedMode(a[1]))),
   row(92, 'chown', 'pnn', (guest, a) => chown(guest, a, true)),
   row(94, 'lchown', 'pnn', (guest, a) => chown(guest, a, false)),
   row(137, 'statfs', 'pa', (guest, a) => {
@@ -210,9 +201,7 @@ export const nameCalls: readonly SystemCall[] = [
   row(264, 'renameat', 'npnp', (guest, a) => rename(guest, a, 0n)),
   row(266, 'symlinkat', 'pnp', (guest, a) => makeLink(guest, a[0], a[1], a[2])),
   row(267, 'readlinkat', 'npan', (guest, a) => readLink(guest, a[0], a[1], a[2], a[3])),
-  row(268, 'fchmodat', 'npn', (guest, a) =>
-    onOpened(guest, a[1], a[0], 0, fd => hostCall(91, fd, a[2] & 0o777n)),
-  ),
+  row(268, 'fchmodat', 'npn', (guest, a) => onFollowed(guest, a[1], a[0], NR.chmod, allowedMode(a[2]))),
   row(269, 'faccessat', 'npn', (guest, a) => access(guest, a[0], a[1], a[2])),
   row(280, 'utimensat', 'npan', setTimes),
   row(316, 'renameat2', 'npnpn', (guest, a) => rename(guest, a, a[4])),

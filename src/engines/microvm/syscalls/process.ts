@@ -3,16 +3,14 @@ import crypto from 'node:crypto'
 import { type Guest, GuestExit, SaveRequested } from '../guest.js'
 import { hostCall } from '../libc.js'
 import { Protection } from '../mappings.js'
-import { CLOCK_MONOTONIC, clockNow, cpuTime } from '../timers.js'
+import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockNow, cpuTime, GUEST_PID, isCpuClock } from '../timers.js'
 import { span } from './files.js'
 import { type Arguments, E, int, row, type SystemCall, size } from './table.js'
+import { timeLeft } from './waiting.js'
 
-/** A guest has one process, and it is the first. */
-const GUEST_PID = 1
 const ARCH = { SET_GS: 0x1001, SET_FS: 0x1002, GET_FS: 0x1003, GET_GS: 0x1004 } as const
 /** FS and GS bases must be canonical; user addresses are below this. */
 const USER_END = 1n << 47n
-const CLOCK_REALTIME = 0
 const TIMER_ABSTIME = 1
 const FUTEX = {
   WAIT: 0,
@@ -60,31 +58,14 @@ function timespec(guest: Guest, address: bigint): bigint | undefined {
 }
 
 function sleep(guest: Guest, nanoseconds: bigint): number {
-  const { process } = guest
-  const end = clockNow(CLOCK_MONOTONIC) + nanoseconds
-  // Noted before the wait: a stop in the middle leaves it in the image, and restart_syscall takes it up.
-  process.sleepLeft = nanoseconds
-  try {
-    guest.host.wait(undefined, 0, nanoseconds)
-  } catch (error) {
-    const left = end - clockNow(CLOCK_MONOTONIC)
-    process.sleepLeft = left > 0n ? left : 0n
-    throw error
-  }
-  process.sleepLeft = undefined
+  guest.host.wait(undefined, 0, nanoseconds)
   return 0
 }
-
-/** Numbers by which a sleep that was cut short goes on: restart_syscall, and one that Linux does not have. */
-export const RESTART = { nanosleep: 219, clockNanosleep: 0x6000 } as const
-
-const sleepOn = (guest: Guest): number =>
-  guest.process.sleepLeft === undefined ? -E.EINTR : sleep(guest, guest.process.sleepLeft)
 
 function nanosleep(guest: Guest, address: bigint, clock: number, absolute: boolean): number {
   const time = timespec(guest, address)
   if (time === undefined) return -E.EINVAL
-  if (!absolute) return sleep(guest, time)
+  if (!absolute) return sleep(guest, timeLeft(guest, time)!)
   const left = time - clockNow(clock)
   return left > 0n ? sleep(guest, left) : 0
 }
@@ -100,7 +81,9 @@ function futex(guest: Guest, a: Arguments): number {
       if (guest.memory.view.getUint32(at, true) !== Number(BigInt.asUintN(32, a[2]))) return -E.EAGAIN
       const timeout = a[3] === 0n ? undefined : timespec(guest, a[3])
       const left =
-        command === FUTEX.WAIT_BITSET && timeout !== undefined ? timeout - clockNow(CLOCK_MONOTONIC) : timeout
+        command === FUTEX.WAIT_BITSET && timeout !== undefined
+          ? timeout - clockNow(CLOCK_MONOTONIC)
+          : timeLeft(guest, timeout)
       guest.host.wait(undefined, 0, left !== undefined && left < 0n ? 0n : left)
       return -E.ETIMEDOUT
     }
@@ -112,14 +95,6 @@ function futex(guest: Guest, a: Arguments): number {
     default:
       return -E.ENOSYS
   }
-}
-
-/**
- * The clocks of CPU time: 2 and 3, and those that clock_getcpuclockid(3) makes of a process or thread, −8·id−(6 or 2). There
- * is one process, of one thread, and it is the guest's, not the monitor's.
- */
-function isCpuClock(clock: number): boolean {
-  return clock === 2 || clock === 3 || (clock < 0 && (~(clock >> 3) === 0 || ~(clock >> 3) === GUEST_PID))
 }
 
 function clockGettime(guest: Guest, a: Arguments): number {
@@ -257,8 +232,6 @@ export const processCalls: readonly SystemCall[] = [
     guest.process.clearTid = a[0]
     return GUEST_PID
   }),
-  row(RESTART.nanosleep, 'restart_syscall', '', sleepOn),
-  row(RESTART.clockNanosleep, 'restart_syscall', '', sleepOn),
   row(228, 'clock_gettime', 'na', clockGettime),
   row(229, 'clock_getres', 'na', fills(229, 1, 16, true)),
   row(230, 'clock_nanosleep', 'nnaa', (guest, a) =>

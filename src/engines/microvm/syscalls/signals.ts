@@ -1,6 +1,8 @@
 /** System calls about signals: actions, masks, raising one at oneself, and the return from a handler. */
 import type { Guest } from '../guest.js'
-import { returnFromHandler, UNBLOCKABLE } from '../signals.js'
+import { CODE } from '../pending-signals.js'
+import { raiseBySelf, returnFromHandler, UNBLOCKABLE } from '../signals.js'
+import { GUEST_PID } from '../timers.js'
 import { type Arguments, E, int, row, type SystemCall } from './table.js'
 
 const SIGKILL = 9
@@ -71,23 +73,40 @@ function alternateStack(guest: Guest, a: Arguments): number {
 }
 
 /** There is only this process: a signal to any other finds nobody. */
-function raise(guest: Guest, pid: number, signal: number): number {
+function raise(guest: Guest, pid: number, signal: number, code: number): number {
   if (signal < 0 || signal > 64) return -E.EINVAL
-  if (pid !== 1 && pid !== 0 && pid !== -1) return -E.ESRCH
-  if (signal > 0) guest.process.pendingSignals |= 1n << BigInt(signal - 1)
-  return 0
+  if (pid !== GUEST_PID && pid !== 0 && pid !== -1) return -E.ESRCH
+  return signal === 0 || raiseBySelf(guest, signal, code) ? 0 : -E.EAGAIN
+}
+
+/** siginfo_t is the program's own, but for the number; what only the kernel says (si_code ≥ 0, tkill) it may not. */
+function queue(guest: Guest, pid: number, signal: number, info: bigint): number {
+  if (signal < 0 || signal > 64) return -E.EINVAL
+  const { memory } = guest
+  const at = memory.readable(info, 128)
+  const code = memory.view.getInt32(at + 8, true)
+  if (pid !== GUEST_PID) return -E.ESRCH
+  if (code >= 0 || code === CODE.thread || code === CODE.timer) return -E.EPERM
+  const raised = {
+    ...{ signal, code },
+    sender: memory.view.getInt32(at + 16, true),
+    detail: memory.view.getInt32(at + 20, true),
+    value: memory.view.getBigUint64(at + 24, true),
+  }
+  return signal === 0 || guest.process.pending.raise(raised) ? 0 : -E.EAGAIN
 }
 
 export const signalCalls: readonly SystemCall[] = [
   row(13, 'rt_sigaction', 'naan', action),
   row(14, 'rt_sigprocmask', 'naan', mask),
   row(15, 'rt_sigreturn', '', guest => returnFromHandler(guest)),
-  row(62, 'kill', 'nn', (guest, a) => raise(guest, int(a[0]), int(a[1]))),
+  row(62, 'kill', 'nn', (guest, a) => raise(guest, int(a[0]), int(a[1]), CODE.user)),
   row(127, 'rt_sigpending', 'an', (guest, a) => {
-    guest.memory.setU64(a[0], guest.process.pendingSignals)
+    guest.memory.setU64(a[0], guest.process.pending.mask & guest.process.signalMask)
     return 0
   }),
+  row(129, 'rt_sigqueueinfo', 'nna', (guest, a) => queue(guest, int(a[0]), int(a[1]), a[2])),
   row(131, 'sigaltstack', 'aa', alternateStack),
-  row(200, 'tkill', 'nn', (guest, a) => raise(guest, int(a[0]), int(a[1]))),
-  row(234, 'tgkill', 'nnn', (guest, a) => raise(guest, int(a[1]), int(a[2]))),
+  row(200, 'tkill', 'nn', (guest, a) => raise(guest, int(a[0]), int(a[1]), CODE.thread)),
+  row(234, 'tgkill', 'nnn', (guest, a) => raise(guest, int(a[1]), int(a[2]), CODE.thread)),
 ]

@@ -1,7 +1,7 @@
 /** System calls that wait for descriptors, signals and time: poll, select, pause, sigsuspend, alarm, setitimer and their kin. */
 import { type Guest, Interrupted } from '../guest.js'
-import { nextSignal, UNBLOCKABLE } from '../signals.js'
-import { CLOCK_MONOTONIC, clockNow, setTimer, TIMER_SIGNALS, type TimerNumber, timerLeft } from '../timers.js'
+import { nextSignal, takeSignal, UNBLOCKABLE, writeSiginfo } from '../signals.js'
+import { CLOCK_MONOTONIC, clockNow, INTERVAL_TIMERS, setTimer, timerLeft } from '../timers.js'
 import { type Arguments, E, int, row, type SystemCall, size } from './table.js'
 
 const MOST_DESCRIPTORS = 1024
@@ -11,7 +11,8 @@ const POLLIN_SET = 0x40 | 0x80 | 1 | 0x10 | 8 // RDNORM, RDBAND, IN, HUP, ERR
 const POLLOUT_SET = 0x200 | 0x100 | 4 | 8 // WRBAND, WRNORM, OUT, ERR
 const POLLPRI = 2
 const POLLNVAL = 0x20
-const ITIMER_REAL: TimerNumber = 0
+const ITIMER_REAL = 0
+const SIGINFO_SIZE = 128
 const BILLION = 1_000_000_000n
 const MILLION = 1_000_000n
 
@@ -23,7 +24,12 @@ export function duration(guest: Guest, address: bigint, unit: bigint): bigint | 
   return seconds * BILLION + fraction * (BILLION / unit)
 }
 
-function setDuration(guest: Guest, address: bigint, nanoseconds: bigint, unit: bigint): void {
+/** How long a call is to wait: what the program asks, or what is left when its wait was cut short and it is made again. */
+export function timeLeft({ process }: Guest, asked: bigint | undefined): bigint | undefined {
+  return asked === undefined ? undefined : (process.waitLeft ?? asked)
+}
+
+export function setDuration(guest: Guest, address: bigint, nanoseconds: bigint, unit: bigint): void {
   guest.memory.setU64(address, nanoseconds / BILLION)
   guest.memory.setU64(address + 8n, (nanoseconds % BILLION) / (BILLION / unit))
 }
@@ -59,7 +65,7 @@ function poll(
     set.writeInt32LE(file?.hostFd ?? -1, i * POLLFD_SIZE)
     set.writeInt16LE(events, i * POLLFD_SIZE + 4)
   }
-  guest.host.poll(set, wanted.length, closed ? 0n : timeoutNs)
+  guest.host.poll(set, wanted.length, closed ? 0n : timeLeft(guest, timeoutNs))
   return wanted.map(({ fd }, i) =>
     fd >= 0 && guest.files.get(fd) === undefined ? POLLNVAL : set.readUInt16LE(i * POLLFD_SIZE + 6),
   )
@@ -162,26 +168,25 @@ function sigtimedwait(guest: Guest, a: Arguments): number {
   const set = memory.u64(a[0]) & ~UNBLOCKABLE
   const timeout = a[2] === 0n ? undefined : duration(guest, a[2], BILLION)
   if (a[2] !== 0n && timeout === undefined) return -E.EINVAL
-  if ((process.pendingSignals & set) === 0n) {
+  const signal = process.pending.next(set)
+  if (signal === undefined) {
     // A signal that comes meanwhile interrupts the wait, and the call is made again.
-    guest.host.wait(undefined, 0, timeout)
+    guest.host.wait(undefined, 0, timeLeft(guest, timeout))
     return -E.EAGAIN
   }
-  let signal = 1
-  while (((process.pendingSignals & set) >> BigInt(signal - 1)) % 2n === 0n) signal++
-  if (a[1] !== 0n) {
-    const at = memory.writable(a[1], 128)
-    memory.bytes.fill(0, at, at + 128)
-    memory.view.setInt32(at, signal, true)
+  const into = a[1] === 0n ? undefined : memory.writable(a[1], SIGINFO_SIZE)
+  const raised = takeSignal(guest, signal)
+  if (into !== undefined) {
+    memory.bytes.fill(0, into, into + SIGINFO_SIZE)
+    writeSiginfo(new DataView(memory.bytes.buffer, memory.bytes.byteOffset + into, SIGINFO_SIZE), raised)
   }
-  process.pendingSignals &= ~(1n << BigInt(signal - 1))
   return signal
 }
 
 /** struct itimerval: interval, then what is left, as timevals. */
 function getTimer(guest: Guest, which: number, into: bigint): number {
-  if (TIMER_SIGNALS[which] === undefined) return -E.EINVAL
-  const { left, interval } = timerLeft(guest, which as TimerNumber)
+  if (INTERVAL_TIMERS[which] === undefined) return -E.EINVAL
+  const { left, interval } = timerLeft(guest, which)
   guest.memory.writable(into, 32)
   setDuration(guest, into, interval, MILLION)
   setDuration(guest, into + 16n, left, MILLION)
@@ -190,19 +195,19 @@ function getTimer(guest: Guest, which: number, into: bigint): number {
 
 function setitimer(guest: Guest, a: Arguments): number {
   const which = int(a[0])
-  if (TIMER_SIGNALS[which] === undefined) return -E.EINVAL
+  if (INTERVAL_TIMERS[which] === undefined) return -E.EINVAL
   const interval = a[1] === 0n ? 0n : duration(guest, a[1], MILLION)
   const left = a[1] === 0n ? 0n : duration(guest, a[1] + 16n, MILLION)
   if (interval === undefined || left === undefined) return -E.EINVAL
   if (a[2] !== 0n) getTimer(guest, which, a[2])
-  setTimer(guest, which as TimerNumber, left, interval)
+  setTimer(guest, which, left > 0n ? left : undefined, interval)
   return 0
 }
 
 /** Seconds that were left of the last one, rounded as Linux does: never 0 while it runs. */
 function alarm(guest: Guest, seconds: number): number {
   const { left } = timerLeft(guest, ITIMER_REAL)
-  setTimer(guest, ITIMER_REAL, BigInt(seconds) * BILLION, 0n)
+  setTimer(guest, ITIMER_REAL, seconds > 0 ? BigInt(seconds) * BILLION : undefined, 0n)
   return left === 0n ? 0 : Math.max(1, Number((left + BILLION / 2n) / BILLION))
 }
 
