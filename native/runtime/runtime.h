@@ -22,8 +22,10 @@ extern volatile unsigned long __imago_request;
 extern volatile unsigned long __imago_parked;
 extern volatile unsigned long __imago_threads;
 
-/* Gives the calling thread a shadow stack of `size` bytes. */
-void __imago_enter_thread(unsigned long size);
+/* Gives the calling thread a shadow stack of so many bytes, and variables of its own. */
+void __imago_enter_thread(unsigned long shadow_size);
+void __imago_leave_thread(char *shadow_base, unsigned long shadow_size);
+void __imago_enter_first_thread(void);
 /* Calls function(a, b, c) on an empty frame chain; it returns to __imago_leave. */
 _Noreturn void __imago_call(long a, long b, long c, void *function);
 /* Waits while there is a request. */

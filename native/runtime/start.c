@@ -1,7 +1,7 @@
 /*
  * From musl's start to the program's main, and what happens when a thread's outermost function returns.
  *
- *   shadow stack:  [ guard page | … frames grow down … ] base      in the window of addresses that both ISAs have
+ *   [ guard page │ … shadow frames grow down … ] shadow base [ the thread's variables ]      in the window of addresses that both ISAs have
  */
 #define _GNU_SOURCE
 #include "runtime.h"
@@ -15,6 +15,9 @@ enum { GUARD = 65536 };
 static const unsigned long MAIN_SHADOW = 256ul << 20;
 
 _Thread_local struct imago_thread __imago_thread;
+/* Where the thread's variables are, less where their pattern is (src/toolchain/thread-locals.ts). */
+_Thread_local unsigned long __imago_storage;
+extern const char __imago_storage_start[], __imago_storage_end[];
 static _Thread_local int is_main;
 volatile unsigned long __imago_request, __imago_parked, __imago_threads = 1;
 
@@ -25,14 +28,26 @@ unsigned char __imago_identity[32];
 int __imago_user_main(int, char **, char **);
 void __imago_watch(void);
 
-void __imago_enter_thread(unsigned long size) {
-  char *low = mmap(NULL, size + GUARD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+static unsigned long mapping_size(unsigned long shadow_size) {
+  return GUARD + shadow_size + (unsigned long)(__imago_storage_end - __imago_storage_start);
+}
+
+void __imago_enter_thread(unsigned long shadow_size) {
+  char *low = mmap(NULL, mapping_size(shadow_size), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (low == MAP_FAILED || mprotect(low, GUARD, PROT_NONE) != 0) {
     fputs("imago: no memory for a shadow stack\n", stderr);
     abort();
   }
-  __imago_thread.shadow_base = __imago_thread.shadow_pointer = low + GUARD + size;
+  char *base = __imago_thread.shadow_base = __imago_thread.shadow_pointer = low + GUARD + shadow_size;
+  memcpy(base, __imago_storage_start, (size_t)(__imago_storage_end - __imago_storage_start));
+  __imago_storage = (unsigned long)base - (unsigned long)__imago_storage_start;
 }
+
+void __imago_leave_thread(char *shadow_base, unsigned long shadow_size) {
+  munmap(shadow_base - shadow_size - GUARD, mapping_size(shadow_size));
+}
+
+void __imago_enter_first_thread(void) { __imago_enter_thread(MAIN_SHADOW); }
 
 /* The result of the outermost function: of main, or of a thread. */
 __attribute__((used, noreturn)) void __imago_ended(long result) {
@@ -92,7 +107,6 @@ int main(int argc, char **argv, char **envp) {
     __progname_full = argv[0];
     __progname = argv[0] + (slash == NULL ? 0 : slash + 1 - argv[0]);
   }
-  __imago_enter_thread(MAIN_SHADOW);
   __imago_watch();
   __imago_call(argc, (long)argv, (long)environ, (void *)__imago_user_main);
 }

@@ -1,5 +1,6 @@
 /*
- * Thread-local storage, laid out so that a thread can change its ISA where it is: musl puts the storage below the thread
+ * Thread-local storage of libc and of this runtime (that of the program: start.c), laid out so that a thread can change its ISA
+ * where it is: musl puts the storage below the thread
  * record on x86-64 and above it on aarch64; here both sides have room, and the record has one address for both.
  *
  *   block: [ vector: 2 words │ room for storage │ struct record, 200 bytes │ 16 bytes │ room for storage ]
@@ -139,4 +140,5 @@ void __init_tls(size_t *auxiliary) {
   /* Not mmap(): errno is in the storage that does not exist yet. */
   static unsigned char first[16384] __attribute__((aligned(64)));
   if (__libc.tls_size > sizeof first || __init_tp(__copy_tls(first)) < 0) __builtin_trap();
+  __imago_enter_first_thread(); /* before the program's constructors run */
 }

@@ -8,14 +8,12 @@
 #include <search.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 extern _Thread_local unsigned long __imago_held;
 struct joinable; /* joinable.c */
 struct joinable *__imago_joinable_room(void);
 void __imago_joinable_add(struct joinable *, pthread_t);
 
-enum { GUARD = 65536 };
 static const unsigned long SHADOW = 64ul << 20;
 static pthread_key_t leaving;
 static pthread_once_t made = PTHREAD_ONCE_INIT;
@@ -36,7 +34,7 @@ static void release(void *base) {
     return;
   }
   __atomic_sub_fetch(&__imago_threads, 1, __ATOMIC_SEQ_CST);
-  munmap((char *)base - SHADOW - GUARD, SHADOW + GUARD);
+  __imago_leave_thread(base, SHADOW);
 }
 
 static void make_key(void) {

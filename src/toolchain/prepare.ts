@@ -4,7 +4,6 @@
  */
 import { byval, parseArgument } from './arguments.js'
 import { closing, functionsOf, type IrFunction, type Module, parametersOf, renamePredecessors } from './ir.js'
-import { relaxStorage } from './thread-locals.js'
 
 /** What would be false of a function that may leave for another machine, or ties the code to one ISA. */
 const ATTRIBUTES_TO_DROP =
@@ -12,7 +11,7 @@ const ATTRIBUTES_TO_DROP =
 
 /** Text that is the same for every front end and both back ends. Works on the module's text, before it is parsed. */
 export function neutralize(text: string): string {
-  return relaxStorage(text)
+  return text
     .replace(/^target triple.*\n/m, '')
     .replace(/^(attributes #\d+ = \{)(.*)$/gm, (_, start: string, rest: string) =>
       `${start} nounwind "frame-pointer"="all" ${rest.replace(ATTRIBUTES_TO_DROP, '')}`.replace(

@@ -26,6 +26,7 @@
  *   records are the only ones that no thread of the image leads to.
  * - `struct pthread` of a thread (musl's `pthread_t`) is at the same address on both ISAs. x86-64 keeps the thread-local
  *   segment below it and aarch64 above it, so the runtime's own start-up leaves room on both sides.
+ *   The program's own thread-local variables are not in that segment: they lie above the shadow base (thread-locals.ts).
  * - argv, environ and what they point to are copied off the kernel's stack before main begins, so the stack may move; and
  *   mmap without an address takes one from `portableWindow`, free on both ISAs and under an emulator, so nothing else
  *   ever has to.

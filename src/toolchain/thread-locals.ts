@@ -1,42 +1,54 @@
-/** Thread-local variables: the thread record is at one address on both ISAs, and they lie below it on one and above it on the other. */
+/**
+ * Thread-local variables of the program. Real thread-local storage lies below the thread record on x86-64 and above it on
+ * aarch64, so that a variable would change its address on the way, and pointers to it would be wrong. Here they are ordinary
+ * variables of a section that is the pattern for a block of each thread (native/runtime/start.c), which stays where it is:
+ *
+ *   section   __imago_storage_start │ x │ y │ … │ __imago_storage_end        never written to
+ *   thread    shadow base ─────────►│ x │ y │ … │                            __imago_storage = shadow base - start
+ *
+ * The address of x is __imago_storage + &x, everywhere, for as long as the thread lives.
+ */
 import { functionsOf, type Module } from './ir.js'
 
-const STRICT_STORAGE = /^@\S+ = .*\bthread_local\b.*, align (?:16|32|64|128|\d{3,})\b/m
-
-/**
- * Thread-local storage is aligned to 8 at most: the thread record has one address on both ISAs, from which each counts in
- * another direction. Accesses then must not take more for granted.
- */
-export function relaxStorage(text: string): string {
-  if (!STRICT_STORAGE.test(text)) return text
-  return text
-    .replace(/^(@\S+ = .*\bthread_local\b.*, align )\d+/gm, '$18')
-    .replace(/^( .*)$/gm, line =>
-      / = alloca /.test(line) ? line : line.replace(/\balign (?:16|32|64|128|\d{3,})\b/g, 'align 8'),
-    )
-}
-
+const SECTION = 'section ".data.imago.storage"'
+const DEFINITION =
+  /^(@\S+ = )((?:(?!thread_local)\S+ )*)thread_local(?:\([a-z]+\))? (?:(?:local_)?unnamed_addr )?(?:global|constant) (.*)$/gm
 const ADDRESS =
-  /^ {2}(%[-\w.$]+) = .*call .*@llvm\.threadlocal\.address\.p0\(ptr (?:[a-z]+ \d+ )?(@[-\w.$]+|@"[^"]*")\)/
+  /^ {2}(%\S+) = .*call .*@llvm\.threadlocal\.address\.p0\(ptr (?:[a-z]+ \d+ )*(@[-\w.$]+|@"[^"]*")\)/
 
-/**
- * In place. An address that a function asks for once would be kept in its frame across a site, and then be the place that
- * the variable had on the other ISA: each use names the variable instead, and finds its place anew.
- */
-export function nameThreadLocals(module: Module, migratable: ReadonlySet<string>): void {
-  for (const fn of functionsOf(module)) {
-    if (!migratable.has(fn.name)) continue
-    const variables = new Map<string, string>()
-    for (const block of fn.blocks)
-      for (const instruction of block.instructions) {
-        const [, result, variable] = ADDRESS.exec(instruction) ?? []
-        if (result !== undefined) variables.set(result, variable!)
-      }
-    if (variables.size === 0) continue
-    for (const block of fn.blocks)
-      block.instructions = block.instructions.map(instruction => {
-        const [, definition, use] = /^( {2}%\S+ = )?(.*)$/s.exec(instruction)!
-        return (definition ?? '') + use!.replace(/%[-\w.$]+/g, name => variables.get(name) ?? name)
-      })
+const START = `@__imago_storage_start = global [0 x i8] zeroinitializer, ${SECTION}, align 1`
+const END = `@__imago_storage_end = global [0 x i8] zeroinitializer, ${SECTION}, align 1`
+/** Of the runtime. It does not change while the thread lives, wherever that is. */
+const BASE = '@__imago_storage'
+const CONSTANT = '!999998'
+
+/** In place. Variables that the program only declares are left to the linker. */
+export function lowerThreadLocals(module: Module): void {
+  const lowered = new Set<string>()
+  for (const [i, item] of module.items.entries()) {
+    if (typeof item !== 'string') continue
+    module.items[i] = item.replace(DEFINITION, (line, name: string, linkage: string, rest: string) => {
+      if (/\bexternal\b/.test(linkage)) return line
+      const first = lowered.size === 0 ? `${START}\n` : ''
+      lowered.add(name.slice(0, -3))
+      return `${first}${name}${linkage}global ${rest}, ${SECTION}`
+    })
   }
+  module.items.push(
+    ...(lowered.size === 0 ? [START] : []),
+    END,
+    `${BASE} = external dso_local thread_local(localexec) global i64`,
+    `${CONSTANT} = !{}`,
+  )
+  for (const fn of functionsOf(module))
+    for (const block of fn.blocks)
+      block.instructions = block.instructions.flatMap(instruction => {
+        const [, result, variable] = ADDRESS.exec(instruction) ?? []
+        if (result === undefined || !lowered.has(variable!)) return [instruction]
+        return [
+          `  ${result}.imago.base = load i64, ptr ${BASE}, !invariant.load ${CONSTANT}`,
+          `  ${result}.imago.sum = add i64 ${result}.imago.base, ptrtoint (ptr ${variable} to i64)`,
+          `  ${result} = inttoptr i64 ${result}.imago.sum to ptr`,
+        ]
+      })
 }

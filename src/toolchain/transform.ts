@@ -7,7 +7,7 @@ import { neutralize, prepare } from './prepare.js'
 import { USER_MAIN } from './program.js'
 import { renameLibraryCalls } from './renames.js'
 import { addShadowFrames, type ShadowFrames } from './shadow-frames.js'
-import { nameThreadLocals } from './thread-locals.js'
+import { lowerThreadLocals } from './thread-locals.js'
 import { type Tools, targets } from './tools.js'
 import { refuseUnsupported } from './unsupported.js'
 import { lowerVariadics } from './variadics.js'
@@ -36,13 +36,13 @@ export async function transform(tools: Tools, linked: string, policy: PollPolicy
   }
   const polled = await opt(NAMED, renameMain(linked))
   lowerComputedGotos(polled)
+  lowerThreadLocals(polled)
   renameLibraryCalls(polled)
   lowerVariadics(polled)
   declareMemcpy(polled)
   const polls = insertPolls(polled, new CallGraph(polled), policy)
   const migratable = new CallGraph(polled).reaching([PARK])
   refuseUnsupported(polled, migratable, new Locations(polled))
-  nameThreadLocals(polled, migratable)
   const module = await opt(LOOPS, printModule(polled))
   prepare(module, migratable, siteTest(new CallGraph(module), migratable))
   const slots = await opt(SLOTS, printModule(module))

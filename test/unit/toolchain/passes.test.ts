@@ -6,7 +6,7 @@ import { everyCycle, insertPolls, parsePolicy } from '../../../src/toolchain/pol
 import { dropStructReturn, neutralize, prepare } from '../../../src/toolchain/prepare.js'
 import { renameLibraryCalls } from '../../../src/toolchain/renames.js'
 import { addShadowFrames } from '../../../src/toolchain/shadow-frames.js'
-import { nameThreadLocals } from '../../../src/toolchain/thread-locals.js'
+import { lowerThreadLocals } from '../../../src/toolchain/thread-locals.js'
 import { refuseUnsupported } from '../../../src/toolchain/unsupported.js'
 import { lowerVariadics } from '../../../src/toolchain/variadics.js'
 
@@ -180,14 +180,6 @@ describe('what is made neutral', () => {
     )
   })
 
-  it('lets threads keep their storage where it is', () => {
-    const text = neutralize(
-      '@x = internal thread_local global [3 x i64] zeroinitializer, align 16\n  store <2 x i64> %a, ptr %p, align 16\n',
-    )
-    expect(text).toContain('zeroinitializer, align 8')
-    expect(text).toContain('ptr %p, align 8')
-  })
-
   it('calls the runtime where libc would not do, but for functions of the program’s own', () => {
     const program = module(`
 declare i32 @open(ptr, i32, ...)
@@ -305,24 +297,46 @@ entry:
   })
 })
 
-it('a thread-local variable is named at each use, so that no address of it is kept across a site', () => {
-  const program = module(`
-@steps = internal thread_local global i64 0, align 8
-define void @work() {
+describe('thread-local variables', () => {
+  const lowered = (body: string) => {
+    const program = module(body)
+    lowerThreadLocals(program)
+    return printModule(program)
+  }
+
+  it('become the pattern of a block that each thread has, found from one word of the thread', () => {
+    const text = lowered(`
+@plain = global i64 3
+@steps = internal thread_local(localexec) unnamed_addr global i64 7, align 64
+@limit = dso_local thread_local constant i32 9, align 4
+@other = external thread_local global i64
+define i64 @work() {
 b:
-  %s = call align 8 ptr @llvm.threadlocal.address.p0(ptr align 8 @steps)
-  call void @${PARK}()
-  %v = load i64, ptr %s, align 8
-  store i64 %v, ptr %s, align 8
-  %s.1 = add i64 %v, 1
-  ret void
+  %s = call align 8 ptr @llvm.threadlocal.address.p0(ptr align 64 @steps), !dbg !3
+  %v = load i64, ptr %s, align 64
+  %o = call ptr @llvm.threadlocal.address.p0(ptr @other)
+  ret i64 %v
 }
 `)
-  nameThreadLocals(program, new Set(['work']))
-  const [work] = functionsOf(program)
-  expect(work!.blocks[0]!.instructions.slice(2, 5)).toEqual([
-    '  %v = load i64, ptr @steps, align 8',
-    '  store i64 %v, ptr @steps, align 8',
-    '  %s.1 = add i64 %v, 1',
-  ])
+    const lines = text.split('\n').filter(line => /^@|^ {2}%/.test(line))
+    const section = 'section ".data.imago.storage"'
+    expect(lines).toEqual([
+      '@plain = global i64 3',
+      `@__imago_storage_start = global [0 x i8] zeroinitializer, ${section}, align 1`,
+      `@steps = internal global i64 7, align 64, ${section}`,
+      `@limit = dso_local global i32 9, align 4, ${section}`,
+      '@other = external thread_local global i64',
+      '  %s.imago.base = load i64, ptr @__imago_storage, !invariant.load !999998',
+      '  %s.imago.sum = add i64 %s.imago.base, ptrtoint (ptr @steps to i64)',
+      '  %s = inttoptr i64 %s.imago.sum to ptr',
+      '  %v = load i64, ptr %s, align 64',
+      '  %o = call ptr @llvm.threadlocal.address.p0(ptr @other)',
+      `@__imago_storage_end = global [0 x i8] zeroinitializer, ${section}, align 1`,
+      '@__imago_storage = external dso_local thread_local(localexec) global i64',
+    ])
+  })
+
+  it('leave an empty pattern where the program has none', () => {
+    expect(lowered('@x = global i64 1\n').match(/^@__imago_storage_(start|end)/gm)).toHaveLength(2)
+  })
 })
