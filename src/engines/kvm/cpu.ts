@@ -8,7 +8,7 @@
  * enters it still at CPL 3, where sysretq faults: there rip and rflags are set to rcx and r11 instead. Which of the
  * two it is, a probe finds out before the program runs.
  */
-import { specialRegistersFor } from '../../formats/microvm/guest-cpu.js'
+import { KEPT_FLAGS, specialRegistersFor } from '../../formats/microvm/guest-cpu.js'
 import {
   AREA,
   CONTROL,
@@ -24,6 +24,9 @@ import { type CpuExit, type CpuState, fitXsave, initialXsave, type VirtualCpu } 
 import type { GuestMemory } from '../microvm/guest-memory.js'
 import { EXIT, exitNames, KVM, RUN, SYNC } from './ioctl.js'
 import { Vcpu } from './vcpu.js'
+
+/** Those of the program, and IF. */
+const RETURNED_FLAGS = KEPT_FLAGS | 0x200n
 
 /** x87, SSE, AVX, and the three of AVX-512: what a program may use of XSAVE. */
 const XCR0_WANTED = 0xe7n
@@ -143,7 +146,8 @@ export class KvmCpu extends Vcpu implements VirtualCpu {
     if (!this.#inSyscall) return
     this.#inSyscall = false
     this.registers[R.rip] = this.registers[R.rcx]!
-    this.registers[R.rflags] = this.registers[R.r11]!
+    // A guest may have come to the port without `syscall`, with anything in them.
+    this.registers[R.rflags] = (this.registers[R.r11]! & RETURNED_FLAGS) | 2n
     if (!this.#entersAtRing3) this.#backToRing3()
   }
 

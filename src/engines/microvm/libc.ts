@@ -78,6 +78,7 @@ export const NR = {
   chmod: 90,
   umask: 95,
   getuid: 102,
+  fstatfs: 138,
   gettid: 186,
   epollCtl: 233,
   tgkill: 234,

@@ -3,6 +3,7 @@
  * Every path is resolved below the root folder by openat2(2) with RESOLVE_IN_ROOT: neither `..`, nor an absolute
  * path, nor a symlink, nor a rename at the wrong moment leads out of it.
  */
+import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import type { fileKinds } from '../../formats/microvm/record.js'
@@ -10,7 +11,7 @@ import { UsageError } from '../../lib/errors.js'
 import { cPath, hostCall, NR } from './libc.js'
 import { dropRecordLocks } from './locks.js'
 
-const { EACCES, EBADF, EMFILE, ENOENT, EROFS } = os.constants.errno
+const { EACCES, EBADF, EMFILE, ENOENT, EROFS, ETXTBSY } = os.constants.errno
 
 export const O = {
   ACCMODE: 3,
@@ -31,10 +32,14 @@ export const O = {
 const RESOLVE_NO_MAGICLINKS = 2
 const RESOLVE_IN_ROOT = 0x10
 const AT_EMPTY_PATH = 0x1000
-const MOST_FILES = 1024
+export const MOST_FILES = 1024
+/** f_type of statfs(2) for /proc. */
+const PROC_SUPER_MAGIC = 0x9fa0n
 /** Flags of open(2) that a guest may give; the rest (O_DIRECT, O_ASYNC, …) are dropped. */
 const FLAGS_PASSED =
-  O.ACCMODE | O.CREAT | O.EXCL | O.TRUNC | O.APPEND | O.LARGEFILE | O.DIRECTORY | O.NOFOLLOW | O.PATH
+  O.ACCMODE | O.CREAT | O.EXCL | O.TRUNC | O.APPEND | O.LARGEFILE | O.DIRECTORY | O.NOFOLLOW
+/** openat2(2) refuses any other beside O_PATH. */
+const FLAGS_WITH_PATH = O.PATH | O.DIRECTORY | O.NOFOLLOW
 
 const S_IFMT = 0o170000
 const S_IFREG = 0o100000
@@ -77,6 +82,8 @@ export class OpenFiles {
   readonly rootFolder: string
   readonly readOnly: boolean
   readonly descriptors = new Map<number, GuestDescriptor>()
+  /** `identityOf` the image that the guest's memory is mapped from. */
+  ownImage: string | undefined
   /** The current folder, absolute within the root. */
   workingDirectory = '/'
   readonly #root: number
@@ -132,23 +139,29 @@ export class OpenFiles {
   open(absolutePath: string, flags: number, mode: number, name = absolutePath): number {
     if ((flags & O.TMPFILE) === O.TMPFILE) return -os.constants.errno.EOPNOTSUPP
     if (this.readOnly && (flags & (O.ACCMODE | O.CREAT | O.TRUNC)) !== 0) return -EROFS
+    if ((flags & (O.ACCMODE | O.TRUNC)) !== 0 && this.isOwnImage(absolutePath)) return -ETXTBSY
     const opened = this.openHost(absolutePath, flags, mode, name)
     if (typeof opened === 'number') return opened
     return this.placeLowest(opened, (flags & O.CLOEXEC) !== 0)
   }
 
+  /** True for the image that the guest's memory is mapped from: it would change, or lose, its own memory. */
+  isOwnImage(absolutePath: string): boolean {
+    if (this.ownImage === undefined) return false
+    return this.withPath(absolutePath, true, fd => (identityOf(fd) === this.ownImage ? 1 : 0)) === 1
+  }
+
   /** The same without giving it a descriptor. */
   openHost(absolutePath: string, flags: number, mode: number, name = absolutePath): OpenFile | number {
-    // A guest's FIFO would block the monitor: opened without waiting, then refused.
-    const creating = (flags & O.CREAT) !== 0
-    const fd = this.resolve(
-      absolutePath,
-      (flags & FLAGS_PASSED) | O.NONBLOCK,
-      creating ? Number(allowedMode(BigInt(mode))) : 0,
-    )
+    // A guest's FIFO would block the monitor: opened without waiting, then refused. With O_PATH nothing is opened.
+    const isPath = (flags & O.PATH) !== 0
+    const passed = isPath ? flags & FLAGS_WITH_PATH : (flags & FLAGS_PASSED) | O.NONBLOCK
+    const creating = !isPath && (flags & O.CREAT) !== 0
+    const fd = this.resolve(absolutePath, passed, creating ? Number(allowedMode(BigInt(mode))) : 0)
     if (fd < 0) return fd
     const type = modeOf(fd) & S_IFMT
-    if (type !== S_IFREG && type !== S_IFDIR) {
+    // The host's /proc shows the monitor, and would let its memory be written.
+    if ((type !== S_IFREG && type !== S_IFDIR) || isInProc(fd)) {
       hostCall(NR.close, fd)
       return -EACCES
     }
@@ -246,6 +259,18 @@ export class OpenFiles {
     for (const fd of [...this.descriptors.keys()]) this.close(fd)
     hostCall(NR.close, this.#root)
   }
+}
+
+/** Which file it is, by whatever name: device and inode. */
+export function identityOf(hostFd: number): string {
+  const { dev, ino } = fs.fstatSync(hostFd, { bigint: true })
+  return `${dev}:${ino}`
+}
+
+function isInProc(fd: number): boolean {
+  const status = Buffer.alloc(120) // struct statfs: type u64, …
+  hostCall(NR.fstatfs, fd, status)
+  return status.readBigUInt64LE(0) === PROC_SUPER_MAGIC
 }
 
 function modeOf(fd: number): number {

@@ -20,7 +20,7 @@ import { GuestMemory } from './guest-memory.js'
 import { hostCall, NR } from './libc.js'
 import { takeLocks } from './locks.js'
 import type { EngineName } from './messages.js'
-import { O, type OpenFile, OpenFiles } from './open-files.js'
+import { identityOf, O, type OpenFile, OpenFiles } from './open-files.js'
 import { bitOf, CODE } from './pending-signals.js'
 import { cpuTimeOffset, FIRST_CREATED, isTimerClock, MOST_TIMERS, newTimer, setTimer } from './timers.js'
 
@@ -58,6 +58,7 @@ export function restoreGuest(
     checkLayout(record, path)
     checkCpu(record, path, options)
     const files = restoreFiles(image, options)
+    files.ownImage = identityOf(image.source.fd)
     const memory = GuestMemory.fromFile(
       Number(record.usableBytes),
       image.source.fd,
@@ -258,7 +259,8 @@ function openAgain(
     if (record.mtime !== 0n && now.mtime !== record.mtime)
       throw fileError(record, 'it was written to after the save', files)
   }
-  if (hostCall(NR.lseek, opened.hostFd, record.offset, SEEK_SET) < 0)
+  const isPath = (record.flags & O.PATH) !== 0
+  if (!isPath && hostCall(NR.lseek, opened.hostFd, record.offset, SEEK_SET) < 0)
     throw fileError(record, 'its offset cannot be set', files)
   return {
     ...opened,

@@ -21,7 +21,7 @@ import { eventContent, isEventFile } from './event-files.js'
 import type { Guest } from './guest.js'
 import { hostCall, NR } from './libc.js'
 import { locksOf } from './locks.js'
-import { type OpenFile, OpenFiles } from './open-files.js'
+import { O, type OpenFile, OpenFiles } from './open-files.js'
 import { cpuTime, FIRST_CREATED, timerLeft } from './timers.js'
 
 const SEEK_CUR = 1
@@ -161,7 +161,7 @@ function cpuRecord(guest: Guest): CpuRecord {
 function fileRecord(file: OpenFile): FileRecord {
   const standard = file.kind === 'standard'
   const now = standard ? { size: 0n, mtime: 0n, mode: 0 } : OpenFiles.describe(file.hostFd)
-  const seekable = file.kind === 'regular' || file.kind === 'directory'
+  const seekable = (file.kind === 'regular' || file.kind === 'directory') && (file.flags & O.PATH) === 0
   const { writtenFrom } = file
   return {
     kind: fileKinds.indexOf(file.kind),

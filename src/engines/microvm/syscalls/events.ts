@@ -132,7 +132,7 @@ function control(guest: Guest, a: Arguments): number {
 function wait(guest: Guest, a: Arguments, asked: bigint | undefined): number {
   const epoll = fileOf(guest, a[0], 'epoll')
   if (typeof epoll === 'number') return epoll
-  if (int(a[2]) <= 0) return -E.EINVAL
+  if (int(a[2]) <= 0 || int(a[2]) > Math.floor(0x7fff_ffff / EPOLL_EVENT_SIZE)) return -E.EINVAL
   const most = Math.min(int(a[2]), MOST_EVENTS)
   const into = guest.memory.base + BigInt(guest.memory.writable(a[1], most * EPOLL_EVENT_SIZE))
   const timeoutNs = timeLeft(guest, asked)

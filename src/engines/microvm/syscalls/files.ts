@@ -2,7 +2,7 @@
 import type { Guest } from '../guest.js'
 import { hostCall, NR } from '../libc.js'
 import { Protection } from '../mappings.js'
-import { allowedMode, O, type OpenFile } from '../open-files.js'
+import { allowedMode, MOST_FILES, O, type OpenFile } from '../open-files.js'
 import { CODE } from '../pending-signals.js'
 import { raiseBySelf } from '../signals.js'
 import { readSignals } from './events.js'
@@ -11,6 +11,8 @@ import { type Arguments, E, int, long, MOST_BYTES, row, type SystemCall, size } 
 const POLLIN = 1
 const POLLOUT = 4
 const MOST_VECTORS = 1024
+/** struct iovec: address u64, length u64. */
+const VECTOR_SIZE = 16
 const SIGPIPE = 13
 
 /** Where the bytes of a transfer lie; as Linux does, as many as are accessible, but not none of some. */
@@ -80,11 +82,10 @@ function vector(nr: number, reads: boolean, positioned = false) {
     if (file.kind === 'signalfd') return -E.EINVAL
     const count = int(a[2])
     if (count < 0 || count > MOST_VECTORS || (positioned && long(a[3]) < 0)) return -E.EINVAL
-    const table = guest.memory.readable(a[1], count * 16)
+    const pieces = vectorAt(guest, a[1], count)
+    if (pieces.some(([, length]) => length >= 1n << 63n)) return -E.EINVAL
     let total = 0
-    for (let i = 0; i < count; i++) {
-      const address = guest.memory.view.getBigUint64(table + i * 16, true)
-      const length = guest.memory.view.getBigUint64(table + i * 16 + 8, true)
+    for (const [address, length] of pieces) {
       if (length === 0n) continue
       const place = span(guest, address, length, reads ? Protection.write : Protection.read)
       if (place === undefined) return total > 0 ? total : -E.EFAULT
@@ -95,6 +96,13 @@ function vector(nr: number, reads: boolean, positioned = false) {
     }
     return total
   }
+}
+
+/** Addresses and lengths, copied: what is read may lie over the table. */
+function vectorAt({ memory }: Guest, address: bigint, count: number): Array<readonly [bigint, bigint]> {
+  const table = memory.readable(address, count * VECTOR_SIZE)
+  const word = (at: number) => memory.view.getBigUint64(table + at, true)
+  return Array.from({ length: count }, (_, i) => [word(i * VECTOR_SIZE), word(i * VECTOR_SIZE + 8)] as const)
 }
 
 /** A call on a descriptor alone: its number is exchanged, the other arguments are plain numbers. */
@@ -129,7 +137,7 @@ function duplicate(
   const file = guest.files.get(from)
   if (file === undefined) return -E.EBADF
   if (to === undefined) return guest.files.placeLowest(file, closeOnExec, lowest)
-  if (to < 0 || to >= 1024) return -E.EBADF
+  if (to < 0 || to >= MOST_FILES) return -E.EBADF
   if (to === from) return to
   guest.files.close(to)
   guest.files.place(to, file, closeOnExec)
@@ -158,7 +166,7 @@ function fcntl(guest: Guest, a: Arguments): number {
   switch (command) {
     case F.DUPFD:
     case F.DUPFD_CLOEXEC:
-      return value < 0
+      return value < 0 || value >= MOST_FILES
         ? -E.EINVAL
         : duplicate(guest, int(a[0]), undefined, command === F.DUPFD_CLOEXEC, value)
     case F.GETFD:
@@ -208,23 +216,29 @@ function pipe(guest: Guest, address: bigint, flags: number): number {
   const result = hostCall(293, ends, O.CLOEXEC)
   if (result < 0) return result
   const number = guest.files.newPipe()
-  for (const [i, kind] of (['pipe-read', 'pipe-write'] as const).entries()) {
-    const fd = guest.files.placeLowest(
+  const name = `pipe:[${number}]`
+  const place = (kind: 'pipe-read' | 'pipe-write', end: 0 | 1) =>
+    guest.files.placeLowest(
       {
-        kind,
-        hostFd: ends.readInt32LE(i * 4),
-        path: `pipe:[${number}]`,
-        name: `pipe:[${number}]`,
-        flags: (flags & O.NONBLOCK) | i,
-        mode: 0,
-        references: 0,
-        pipe: number,
+        ...{
+          kind,
+          path: name,
+          name,
+          flags: (flags & O.NONBLOCK) | end,
+          mode: 0,
+          references: 0,
+          pipe: number,
+        },
+        hostFd: ends.readInt32LE(end * 4),
       },
       (flags & O.CLOEXEC) !== 0,
     )
-    if (fd < 0) return fd
-    guest.memory.view.setInt32(at + i * 4, fd, true)
+  const fds = [place('pipe-read', 0), place('pipe-write', 1)] as const
+  if (fds[0] < 0 || fds[1] < 0) {
+    for (const fd of fds) if (fd >= 0) guest.files.close(fd)
+    return -E.EMFILE
   }
+  for (const [i, fd] of fds.entries()) guest.memory.view.setInt32(at + i * 4, fd, true)
   return 0
 }
 

@@ -139,6 +139,10 @@ const onFollowed = (guest: Guest, address: bigint, directory: bigint, nr: number
     guest.files.withPath(path, true, fd => hostCall(nr, cPath(`/proc/self/fd/${fd}`), value)),
   )
 
+const truncate = (guest: Guest, a: Arguments): number =>
+  withName(guest, a[0], AT_FDCWD, path => (guest.files.isOwnImage(path) ? -E.ETXTBSY : 0)) ||
+  onFollowed(guest, a[0], AT_FDCWD, NR.truncate, a[1])
+
 /** chown: of what the name stands for, or of the link itself. */
 const chown = (guest: Guest, a: Arguments, follow: boolean): number =>
   changing(guest, a[0], AT_FDCWD, path =>
@@ -171,7 +175,7 @@ export const nameCalls: readonly SystemCall[] = [
   row(4, 'stat', 'pa', (guest, a) => stat(guest, AT_FDCWD, a[0], a[1], 0)),
   row(6, 'lstat', 'pa', (guest, a) => stat(guest, AT_FDCWD, a[0], a[1], AT_SYMLINK_NOFOLLOW)),
   row(21, 'access', 'pn', (guest, a) => access(guest, AT_FDCWD, a[0], a[1])),
-  row(76, 'truncate', 'pn', (guest, a) => onFollowed(guest, a[0], AT_FDCWD, NR.truncate, a[1])),
+  row(76, 'truncate', 'pn', truncate),
   row(79, 'getcwd', 'an', (guest, a) => currentFolder(guest, a[0], a[1])),
   row(80, 'chdir', 'p', (guest, a) => withName(guest, a[0], AT_FDCWD, path => changeFolder(guest, path))),
   row(81, 'fchdir', 'n', (guest, a) => {
