@@ -27,7 +27,8 @@ export function linuxGuest(context: TestContext): { kernel: string; initrd: stri
 /** Runs imago, which must succeed. */
 export function must(...words: string[]): string {
   const { code, stdout, stderr } = imago(words)
-  if (code !== 0) throw new Error(`imago ${words.join(' ')}: exit code ${code}\n${stdout.slice(-2000)}\n${stderr}`)
+  if (code !== 0)
+    throw new Error(`imago ${words.join(' ')}: exit code ${code}\n${stdout.slice(-2000)}\n${stderr}`)
   return stdout
 }
 
