@@ -110,6 +110,6 @@ test('the time left is that to the next interrupt, and the machine written from 
       expect(Number(rise - left)).toBeGreaterThanOrEqual(-1)
       expect(Number(rise - left)).toBeLessThanOrEqual(1)
     }),
-    { numRuns: 1000 },
+    { numRuns: 300 },
   )
 })
