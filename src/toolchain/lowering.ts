@@ -7,54 +7,65 @@
  *
  * Sites in cold blocks (polls) do not count: they lower and raise by themselves where they find it raised.
  */
-import { Flow } from './flow.js'
+import type { Flow } from './flow.js'
 import type { Block, IrFunction } from './ir.js'
 import { isCold } from './polls.js'
 
 export const LOWER = '  imago.lower'
 export const RAISE = '  imago.raise'
 
-/** Adds the marks in place. Returns for each block whether the pointer is lowered at its start. */
-export function planLowering(
-  fn: IrFunction,
-  isSite: (instruction: string) => boolean,
-): ReadonlyMap<string, boolean> {
-  const flow = new Flow(fn)
-  const hot = new Set(
-    fn.blocks
-      .filter(block => !isCold(block.label) && block.instructions.some(isSite))
-      .map(block => block.label),
-  )
-  const ahead = blocksThatReach(flow, hot)
-  const atStart = new Map<string, boolean>(fn.blocks.map(block => [block.label, false]))
-  const atEnd = (label: string) => hot.has(label) || atStart.get(label)!
-  for (let changed = true; changed; ) {
-    changed = false
-    for (const label of flow.order) {
-      if (atStart.get(label) || !ahead.has(label) || !flow.predecessors.get(label)!.some(atEnd)) continue
-      atStart.set(label, true)
-      changed = true
+export class Lowering {
+  readonly #flow: Flow
+  readonly #hot: ReadonlySet<string>
+  readonly #atStart = new Set<string>()
+
+  constructor(flow: Flow, isSite: (instruction: string) => boolean) {
+    this.#flow = flow
+    this.#hot = new Set(
+      [...flow.blocks.values()]
+        .filter(block => !isCold(block.label) && block.instructions.some(isSite))
+        .map(block => block.label),
+    )
+    const ahead = blocksThatReach(flow, this.#hot)
+    for (let changed = true; changed; ) {
+      changed = false
+      for (const label of flow.order) {
+        if (this.#atStart.has(label) || !ahead.has(label)) continue
+        if (!flow.predecessors.get(label)!.some(from => this.atEnd(from))) continue
+        this.#atStart.add(label)
+        changed = true
+      }
     }
   }
-  const edges: Block[] = []
-  for (const block of fn.blocks.slice(1)) {
-    const wanted = atStart.get(block.label)!
-    const from = flow.predecessors.get(block.label)!
-    const wrong = from.filter(label => atEnd(label) !== wanted)
-    const mark = wanted ? LOWER : RAISE
-    if (wrong.length === 0) continue
-    if (wrong.length === from.length) block.instructions.unshift(mark)
-    else
-      for (const label of wrong) {
-        const edge = `imago.edge.${edges.length}`
-        edges.push({ label: edge, instructions: [mark, `  br label %${block.label}`] })
-        atStart.set(edge, !wanted)
-        redirect(flow.blocks.get(label)!, block.label, edge)
-      }
+
+  /** After the marks at the top of the block. */
+  atStart(label: string): boolean {
+    return this.#atStart.has(label)
   }
-  fn.blocks.push(...edges)
-  // A mark at the top of a block has done its work when the block's own instructions begin.
-  return atStart
+
+  atEnd(label: string): boolean {
+    return this.#hot.has(label) || this.#atStart.has(label)
+  }
+
+  /** Adds the marks in place. */
+  mark(fn: IrFunction): void {
+    const edges: Block[] = []
+    for (const block of fn.blocks.slice(1)) {
+      const wanted = this.atStart(block.label)
+      const from = this.#flow.predecessors.get(block.label)!
+      const wrong = from.filter(label => this.atEnd(label) !== wanted)
+      const mark = wanted ? LOWER : RAISE
+      if (wrong.length === 0) continue
+      if (wrong.length === from.length) block.instructions.unshift(mark)
+      else
+        for (const label of wrong) {
+          const edge = `imago.edge.${edges.length}`
+          edges.push({ label: edge, instructions: [mark, `  br label %${block.label}`] })
+          redirect(this.#flow.blocks.get(label)!, block.label, edge)
+        }
+    }
+    fn.blocks.push(...edges)
+  }
 }
 
 function blocksThatReach(flow: Flow, goals: ReadonlySet<string>): Set<string> {

@@ -8,8 +8,8 @@ import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { until } from '../preload/started.js'
 import { missingCompiler } from './build.js'
 
-/** Each prints `ready`, comes to migration points until there is a file `go`, then prints the rest. */
-const programs: readonly { name: string; source: string; prints: string }[] = [
+/** Each prints `first` and `ready`, comes to migration points until there is a file `go`, then prints the rest. */
+const programs: readonly { name: string; source: string; first?: string; prints: string }[] = [
   {
     name: 'threads that ended before the move are joined after it, by the pthread_t that the program kept',
     source: `
@@ -79,9 +79,45 @@ int main(void) {
 }`,
     prints: '5\n1005\n2005\n7105\n',
   },
+  {
+    name: 'what libc calls back leaves the frames alone of those who wait for it',
+    source: `
+#include <imago.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+__attribute__((noinline)) static long depth(long n) {
+  volatile long much[64];
+  memset((void *)much, 0x5a, sizeof much);
+  return n == 0 ? 0 : 1 + depth(n - 1) + (much[n] & 0);
+}
+static int compare(const void *a, const void *b) {
+  long x = *(const long *)a, y = *(const long *)b;
+  return depth(5) != 5 ? 0 : (x > y) - (x < y);
+}
+static unsigned state = 1;
+__attribute__((noinline)) static void sorted(void) {
+  long list[500], sum = 0, again = 0;
+  for (int i = 0; i < 500; i++) sum += list[i] = (state = state * 1103515245 + 12345) >> 8;
+  qsort(list, 500, sizeof *list, compare);
+  for (int i = 0; i < 500; i++) again += i == 0 || list[i - 1] <= list[i] ? list[i] : 0;
+  printf("%ld %d\\n", depth(10), sum == again);
+}
+int main(void) {
+  sorted();
+  puts("ready");
+  fflush(stdout);
+  while (access("go", F_OK) != 0) imago_migrate();
+  sorted();
+  return 0;
+}`,
+    prints: '10 1\n',
+    first: '10 1\n',
+  },
 ]
 
-for (const { name, source, prints } of programs)
+for (const { name, source, first = '', prints } of programs)
   test(name, async ({ skip }) => {
     const reason = missingCompiler()
     skip(reason !== undefined, reason)
@@ -95,15 +131,15 @@ for (const { name, source, prints } of programs)
     const child = spawn(file('program_x86-64'), { cwd: folder, stdio: ['ignore', out, 'ignore'] })
     onTestFinished(() => void child.kill('SIGKILL'))
     fs.closeSync(out)
-    await until(() => printed() === 'ready\n')
+    await until(() => printed() === `${first}ready\n`)
     must('checkpoint', String(child.pid), '-o', file('a'), '--stop')
     must('retarget', file('a'), '--to', 'aarch64', '-o', file('b'))
     must('retarget', file('b'), '--to', 'x86-64', '-o', file('c'))
     fs.writeFileSync(file('go'), '')
     must('restore', file('c'), '--pid', 'new', '--files', 'truncate')
-    expect(printed()).toBe(`ready\n${prints}`)
+    expect(printed()).toBe(`${first}ready\n${prints}`)
     const there = imago(['restore', file('b'), '--pid', 'new', '--files', 'truncate'])
     skip(there.code === 5, there.stderr)
     expect(there.code).toBe(0)
-    expect(printed()).toBe(`ready\n${prints}`)
+    expect(printed()).toBe(`${first}ready\n${prints}`)
   })

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Flow } from '../../../src/toolchain/flow.js'
 import { functionsOf, parseModule } from '../../../src/toolchain/ir.js'
-import { LOWER, planLowering, RAISE } from '../../../src/toolchain/lowering.js'
+import { LOWER, Lowering, RAISE } from '../../../src/toolchain/lowering.js'
 
 const SITE = '  call void @site()'
 const isSite = (instruction: string) => instruction === SITE
@@ -37,7 +37,8 @@ describe('the shadow pointer', () => {
     fc.assert(
       fc.property(program, fc.array(fc.boolean(), { minLength: 40, maxLength: 40 }), (blocks, choices) => {
         const fn = make(blocks)
-        const atStart = planLowering(fn, isSite)
+        const lowering = new Lowering(new Flow(fn), isSite)
+        lowering.mark(fn)
         const flow = new Flow(fn)
         let label = 'entry'
         let lowered = false
@@ -53,7 +54,7 @@ describe('the shadow pointer', () => {
           if (next.length === 0) break
           label = next[choice ? 0 : next.length - 1]!
           const marked = [LOWER, RAISE].includes(flow.blocks.get(label)!.instructions[0]!)
-          if (!marked) expect(lowered).toBe(atStart.get(label))
+          if (!marked) expect(lowered).toBe(lowering.atStart(label))
         }
       }),
       { numRuns: 500 },
@@ -66,7 +67,7 @@ describe('the shadow pointer', () => {
       { site: false, to: [] },
       { site: true, to: [1, 2] },
     ])
-    planLowering(fn, isSite)
+    new Lowering(new Flow(fn), isSite).mark(fn)
     const flow = new Flow(fn)
     expect(flow.blocks.get('b0')!.instructions.join()).not.toMatch(/imago\.(lower|raise)/)
     expect(flow.successors.get('b0')).toContain('b1')

@@ -284,6 +284,26 @@ declare void @use(ptr)`)
     expect(text).not.toMatch(/alloca \[3 x i8\]/)
   })
 
+  it('holds its place from the entry on when it holds something: who is called may call back', () => {
+    const body = (first: string) => `
+define i32 @f() {
+entry:
+${first}
+  br label %next
+next:
+  call void @sort(ptr null)
+  call void @${PARK}()
+  ret i32 0
+}
+declare void @sort(ptr)`
+    const lowersFirst = (first: string) => {
+      const [entry] = framed(body(first)).fn.blocks
+      return entry!.instructions.some(each => /store ptr %imago\.\d+, ptr @__imago_thread/.test(each))
+    }
+    expect(lowersFirst('  %a = alloca [500 x i64], align 16')).toBe(true)
+    expect(lowersFirst('  %a = add i32 1, 2')).toBe(false)
+  })
+
   it('refuses an array of variable length', () => {
     expect(() =>
       framed(`
