@@ -54,7 +54,9 @@ export const command: Command = {
     const [target, words] =
       program === undefined ? [args.rest[0], args.rest.slice(1)] : [args.imageOrTarget, args.rest]
     if (target === undefined || (program === undefined && words.length > 0))
-      throw new UsageError('where to?', { expected: 'imago vm send IMAGE HOST:PORT' })
+      throw new UsageError(target === undefined ? 'where to?' : `what is '${words[0]}'?`, {
+        expected: 'imago vm send [options] IMAGE HOST:PORT',
+      })
     const session = sessionFrom(options, `${path.basename(program ?? 'guest')}.vm`)
     const common = {
       ...hostAndPort(target),

@@ -1,5 +1,5 @@
 /**
- * The memory of a guest: one private mapping of this process, seen flat (see layout.ts), with the page tables
+ * The memory of a guest: one private mapping of this process, seen flat (formats/microvm/guest-layout.ts), with the page tables
  * kept in step with the table of mappings. Every pointer of the guest passes through `readable` or `writable`.
  */
 

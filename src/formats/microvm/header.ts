@@ -6,7 +6,7 @@
  *   12       4   number of sections
  *   16       8   H: length of the header, a multiple of 4096; guest memory begins there
  *   24       8   bytes of guest physical memory
- *   32       8   of these, bytes that the guest may use (see engines/microvm/layout.ts)
+ *   32       8   of these, bytes that the guest may use (see guest-layout.ts)
  *   40      32   SHA-256 of the first H bytes, with these 32 as zeros
  *   72           section table: kind u32, reserved u32, offset u64, length u64 (24 bytes each)
  *   …            sections, within the header, each at a multiple of 8

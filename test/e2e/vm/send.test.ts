@@ -99,9 +99,13 @@ test('a server without our key gets nothing, and the guest goes on here', async 
   expect(fs.readFileSync(path.join(cwd, 'ay_caramba.txt'), 'utf8')).toBe('Hello World !!!\nBye Bye !!!\n')
 })
 
-test('a running guest is sent live and ends at the server with the output it has natively', async ({
-  skip,
-}) => {
+test.for([
+  ['as they are', []],
+  ['compressed', ['--compress']],
+] as const)('a running guest is sent live, its pages %s, and ends at the server with the output it has natively', async ([
+  ,
+  compress,
+], { skip }) => {
   const missing = missingForGuests()
   skip(missing !== undefined, missing)
   const cwd = temporaryFolder()
@@ -116,12 +120,13 @@ test('a running guest is sent live and ends at the server with the output it has
     '--live',
     '--after',
     '300ms',
+    ...compress,
     `127.0.0.1:${server.port}`,
     count,
   ]
   const sent = imago(['vm', 'send', ...words], { cwd })
   expect(sent.code).toBe(0)
-  expect(sent.stderr).toMatch(/round 1: \d+ pages/)
+  expect(sent.stderr).toMatch(/round 1: \d+ pages .*; \d+ pages dirtied meanwhile, .*B\/s\n/)
   expect(sent.stderr).toMatch(/downtime /)
   expect(await server.ended).toBe(0)
   const there = server.output().split(`${'='.repeat(26)}\n`)[1]!

@@ -1,0 +1,60 @@
+/** How a program is run: where it is put, what runs it, and what a save of its own does. */
+import fs from 'node:fs'
+import path from 'node:path'
+import { expect, test } from 'vitest'
+import { packageRoot } from '../../../src/lib/parts.js'
+import { spawnSync } from '../../helpers/bounded.js'
+import { imago } from '../../helpers/imago.js'
+import { temporaryFolder } from '../../helpers/temporary-folder.js'
+import { guest, missingForGuests } from './guests.js'
+
+test('a static-PIE program runs on both engines', ({ skip }) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const program = guest('hello-pie')
+  for (const engine of ['kvm', 'unicorn'])
+    expect(imago(['vm', 'run', '-q', '--engine', engine, program, 'a'])).toMatchObject({
+      code: 7,
+      stdout: `${program} a\n`,
+    })
+})
+
+test('with --keep-running a guest goes on after its save, and so does its image', ({ skip }) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const cwd = temporaryFolder()
+  const file = path.join(cwd, 'ay_caramba.txt')
+  const words = ['vm', 'run', '-q', '--keep-running', '--with-files', '-o', 'a.vm', guest('caramba')]
+  expect(imago(words, { cwd })).toMatchObject({ code: 0, stdout: 'File written successfully.\n\0' })
+  const whole = 'Hello World !!!\nBye Bye !!!\n'
+  expect(fs.readFileSync(file, 'utf8')).toBe(whole)
+  expect(imago(['vm', 'restore', '-q', 'a.vm'], { cwd }).code).toBe(4)
+  expect(imago(['vm', 'restore', '-q', '--files=restore-content', 'a.vm'], { cwd }).code).toBe(0)
+  expect(fs.readFileSync(file, 'utf8')).toBe(whole)
+})
+
+test('a guest has the umask of its monitor, and may change it', ({ skip }) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const unshare = 'import ctypes; exit(ctypes.CDLL(None).unshare(0x200) != 0)' // CLONE_FS
+  skip(spawnSync('python3', ['-c', unshare]).status !== 0, 'a thread may not have a umask of its own')
+  const cwd = temporaryFolder()
+  const command = `umask 027; exec ${path.join(packageRoot, 'imago')} vm run -q ${guest('umask')}`
+  const result = spawnSync('sh', ['-c', command], { cwd, encoding: 'utf8' })
+  expect(result).toMatchObject({ status: 0, stdout: 'umask 27\n' })
+  const mode = (name: string) => (fs.statSync(path.join(cwd, name)).mode & 0o777).toString(8)
+  expect(['before', 'folder', 'after'].map(mode)).toEqual(['640', '750', '666'])
+})
+
+test('where there is no /dev/kvm a guest runs on Unicorn, and is said to be slow', ({ skip }) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const program = guest('hello')
+  const bare = 'mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3'
+  const without = (command: string) =>
+    spawnSync('unshare', ['-m', 'sh', '-c', `${bare} && ${command}`], { encoding: 'utf8' })
+  skip(without('true').status !== 0, 'no mount namespace can be made')
+  const run = without(`${path.join(packageRoot, 'imago')} vm run ${program} a`)
+  expect(run).toMatchObject({ status: 7, stdout: `${program} a\n` })
+  expect(run.stderr).toBe('imago: without KVM: the guest is emulated, and slow\n')
+})
