@@ -50,19 +50,21 @@ describe('a program frozen, killed and restarted at a random moment ends as if i
     const native = await runNative(program)
     let frozen = 0
     let late = ''
+    // The command itself takes some 200 ms to reach the program.
+    let longest = Math.max(native.milliseconds - 300, 0)
     for (let round = 0; round < rounds(20, 6); round++) {
       const folder = prepare(program)
       const image = path.join(folder, 'image')
       const child = start(program, folder, [launcher, 'run', '--'])
       const exit = ended(child)
       await canBeFrozen(child.pid!)
-      // The command itself takes some 200 ms to reach the program.
-      await sleep(Math.random() * Math.max(native.milliseconds - 300, 0))
+      await sleep(Math.random() * longest)
       const taken = imago(['checkpoint', String(child.pid), '-o', image, '--stop'])
       if (taken.code !== 0) {
         // It was quicker than the checkpoint: then it must have ended well, or imago owes an explanation.
         expect(await exit, taken.stderr).toBe(0)
         late = taken.stderr
+        longest /= 2 // the machine is not as busy as it was for the run by itself
         continue
       }
       frozen++
