@@ -51,6 +51,37 @@ static bool is_terminal_stop(long signal) {
   return signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;
 }
 
+/* Of a process: R, S, T (stopped), Z …; 0 when it is gone. */
+static char state_of(long pid) {
+  TEXT(path, 32);
+  char stat[512];
+  char state = 0;
+  put(&path, "/proc/"), put_decimal(&path, pid), put(&path, "/stat");
+  if (read_text(AT_FDCWD, path.start, stat, sizeof stat) <= 0) return 0;
+  for (const char *at = stat; *at != 0; at++)
+    if (at[0] == ')' && at[1] == ' ') state = at[2];
+  return state;
+}
+
+/*
+ * Stops this process until it is continued, or the child: who continues that one only (kill -CONT of its pid) means both. A stopped process
+ * cannot see that, so another one looks.
+ */
+static void stop_with(long child) {
+  const long self = call(getpid);
+  const long watcher = clone_child(0, 0);
+  while (watcher == 0 && call(getppid) == self) {
+    const struct time_pair pause = {0, NANOSECONDS / 50};
+    call(nanosleep, &pause, 0);
+    if (state_of(self) == 'T' && state_of(child) != 'T') call(kill, self, SIGCONT);
+  }
+  if (watcher == 0) call(exit_group, 0);
+  call(kill, self, SIGSTOP);
+  if (failed(watcher)) return;
+  call(kill, watcher, SIGKILL);
+  call(wait4, watcher, 0, 0, 0);
+}
+
 /* Passes on what is sent to this process, but not what the terminal sends to both; stops and ends as the child does, for who waits for this one. */
 enum place { OUTSIDE, BEFORE_NAMESPACE, INIT_OF_NAMESPACE };
 
@@ -69,7 +100,7 @@ static __attribute__((noreturn)) void stand_in(long child, enum place place) {
         if (ended == child) break;
       const int stopped_by = (status & 0xff) == 0x7f ? status >> 8 & 0xff : 0;
       if (ended == child && stopped_by == 0) break;
-      if (ended == child && is_terminal_stop(stopped_by)) call(kill, self, SIGSTOP);
+      if (ended == child && is_terminal_stop(stopped_by) && place != INIT_OF_NAMESPACE /* which cannot stop */) stop_with(child);
     } else if (info.si_code <= 0 || alone) call(kill, child, signal);
     else if (place == BEFORE_NAMESPACE && is_terminal_stop(signal)) call(kill, self, SIGSTOP); /* its init cannot stop */
   }

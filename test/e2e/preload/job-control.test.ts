@@ -1,7 +1,8 @@
 /** A restored program belongs to whoever restored it: the shell's Ctrl-Z, fg and Ctrl-C mean it. */
+import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { nativePart } from '../../../src/engines/preload/native-parts.js'
 import { packageRoot } from '../../../src/lib/parts.js'
 import { spawnSync } from '../../helpers/bounded.js'
@@ -114,4 +115,37 @@ int main(void) {
     expect(spawnSync('setsid', words, { encoding: 'utf8' })).toMatchObject({ status: 0 })
     expect(read(folder, 'out')).toBe('up\nleads\n')
   }
+})
+
+/** R, S, T …; nothing when there is no such process. */
+const stateOf = (pid: number) => /\) (\w)/.exec(read(`/proc/${pid}`, 'stat'))?.[1]
+
+test('who stops and continues only the program itself does so to what stands for it, too', async ({
+  skip,
+}) => {
+  const folder = temporaryFolder()
+  const first = start(folder, ['run', '--', compile(folder, 'ticking', ticking)], 'out')
+  await until(() => read(folder, 'out').includes('tick'))
+  const image = path.join(folder, 'image')
+  expect(imago(['checkpoint', String(first.pid), '-o', image, '--stop'])).toMatchObject({ code: 0 })
+  await until(() => first.signalCode !== null) // its id is free
+  const standIn = spawn(nativePart('myrestart'), [image], { stdio: 'ignore' })
+  onTestFinished(() => void standIn.kill('SIGKILL'))
+  const pid = standIn.pid!
+  const program = () => Number(read(`/proc/${pid}/task/${pid}`, 'children').split(' ')[0])
+  const seen = read(folder, 'out').length
+  await until(() => read(folder, 'out').length > seen)
+  skip(program() === 0, 'this user cannot give a program its old id, so nothing stands for it')
+  for (let round = 0; round < 3; round++) {
+    const inner = program()
+    process.kill(inner, 'SIGTSTP')
+    await until(() => stateOf(inner) === 'T' && stateOf(pid) === 'T')
+    process.kill(inner, 'SIGCONT')
+    await until(() => stateOf(inner) !== 'T' && stateOf(pid) !== 'T')
+    await until(
+      () => program() === inner && read(`/proc/${pid}/task/${pid}`, 'children').split(' ').length <= 2,
+    )
+  }
+  process.kill(program(), 'SIGTERM')
+  await until(() => standIn.signalCode === 'SIGTERM')
 })
