@@ -28,6 +28,15 @@ export function liveProcess(pid: number): LiveProcess | undefined {
   }
 }
 
+/** As wait(2) has it, of a process that has ended, but that nobody has waited for. */
+export function zombieStatus(pid: number): number | undefined {
+  const fields = readText(`/proc/${pid}/stat`)
+    ?.trim()
+    .replace(/^.*\) /s, '')
+    .split(' ')
+  return fields?.[0] === 'Z' ? Number(fields.at(-1)) : undefined
+}
+
 /** Ids of all processes that this one sees. */
 export function allProcesses(): number[] {
   return fs

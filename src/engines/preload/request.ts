@@ -8,11 +8,12 @@
  * A program that is held still until its image is verified (--stop) goes on as soon as nobody holds the lock.
  */
 import fs from 'node:fs'
+import os from 'node:os'
 import path from 'node:path'
 import { HostError, ImagoError, InterruptedError, LossError } from '../../lib/errors.js'
 import { type CheckpointOptions, PATIENCE } from '../engine.js'
-import { allProcesses, liveProcess } from '../live-process.js'
-import { lockFile, queueSignal } from './libc.js'
+import { allProcesses, liveProcess, zombieStatus } from '../live-process.js'
+import { exitStatus, holdProcess, lockFile, queueSignal } from './libc.js'
 import type { Target } from './target.js'
 
 /** "imago" and our pid: the value that tells the library to look for our request (native/preload/options.c). */
@@ -21,7 +22,7 @@ const REQUEST_VALUE = 0x6f67616d69n | (BigInt(process.pid) << 40n)
 const QUIET = 100
 /** How often a program is asked again that has not taken the request, ms: a signal that comes while it already waits is lost. */
 const ASK_AGAIN = 500
-/** How long after its writer a program may still tell why there is no image, ms: it lets its threads go first. */
+/** How long after its writer a program that it keeps standing may still tell why there is no image, ms: it lets its threads go first. */
 const LAST_WORDS = 3_000
 
 /** Age of a reply below which it is left alone, ms. */
@@ -47,6 +48,8 @@ export class Request {
   readonly #lock: number
   readonly #watcher: fs.FSWatcher
   #onNews: () => void = () => {}
+  /** The writer, when its pid is the same here; held, so that it is known how it ended. */
+  #writer: { readonly pid: number; readonly held: number | undefined } | undefined
 
   constructor(program: Target, options: CheckpointOptions) {
     this.#program = program
@@ -106,13 +109,15 @@ export class Request {
       const lines = this.#lines()
       for (; seen < lines.length; seen++) {
         const [, word, rest] = /^(\S+) ?(.*)$/.exec(lines[seen]!) ?? []
-        if (word === 'writer') writer = Number(rest)
-        else if (word === 'progress') {
+        if (word === 'writer') {
+          writer = Number(rest)
+          this.#holdWriter(writer)
+        } else if (word === 'progress') {
           const [written, about] = rest!.split(' ').map(Number) as [number, number]
           const fraction = Math.min(1, written / Math.max(1, about))
           onProgress?.(fraction * WRITTEN, `writing, ${Math.round(written / 2 ** 20)} MiB`)
         } else if (word === 'loss') losses.push(rest!)
-        else if (word === 'error') throw new ImagoError(`no checkpoint: ${rest}`)
+        else if (word === 'error') throw new ImagoError(`no checkpoint: ${rest}${this.#howWriterEnded()}`)
         else if (word === 'refused') throw refusal(losses)
         else if (word === 'done') {
           const [, pause, file] = /^(\d+) (.*)$/.exec(rest!)!
@@ -129,7 +134,7 @@ export class Request {
         const gone = this.#gone(writer, performance.now() - heard)
         if (gone !== undefined && this.#lines().length === seen) {
           this.#removeUnfinished(writer)
-          throw new ImagoError(`no checkpoint: ${gone} has ended`)
+          throw new ImagoError(`no checkpoint: ${gone} has ended${this.#howWriterEnded()}`)
         }
       }
       if (writer === undefined && performance.now() - begun > patience) throw this.#noAnswer(patience)
@@ -140,7 +145,23 @@ export class Request {
   #gone(writer: number | undefined, silence: number): string | undefined {
     if (writer !== undefined && this.#writerLives(writer)) return undefined
     if (['Z', 'X', undefined].includes(liveProcess(this.#program.pid)?.state)) return 'the program'
-    return writer !== undefined && silence > LAST_WORDS ? 'the writer of the image' : undefined
+    const { stop, blocking } = this.#options
+    const patience = stop || blocking ? LAST_WORDS : 0 // otherwise the program went on before its writer was heard of
+    return writer !== undefined && silence >= patience ? 'the writer of the image' : undefined
+  }
+
+  #holdWriter(writer: number): void {
+    const { pid, innerPid } = this.#program
+    if (pid === innerPid) this.#writer = { pid: writer, held: holdProcess(writer) }
+  }
+
+  /** The signal that ended the writer, in parentheses, where the kernel tells: also of one that its parent has not waited for. */
+  #howWriterEnded(): string {
+    if (this.#writer === undefined) return ''
+    const { pid, held } = this.#writer
+    const status = (held === undefined ? undefined : exitStatus(held)) ?? zombieStatus(pid) ?? 0
+    const signal = Object.entries(os.constants.signals).find(([, number]) => number === (status & 0x7f))?.[0]
+    return signal === undefined ? '' : ` (${signal})`
   }
 
   /** What a writer that has ended would have renamed (native/preload/output.c). Without an output of ours its name is the program's to sweep. */
@@ -202,6 +223,7 @@ export class Request {
   close(): void {
     this.#watcher.close()
     fs.closeSync(this.#lock)
+    if (this.#writer?.held !== undefined) fs.closeSync(this.#writer.held)
     for (const file of [this.#file, this.#reply]) fs.rmSync(file, { force: true })
   }
 }
