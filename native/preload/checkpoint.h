@@ -5,11 +5,14 @@
  *   ─────────────────                                    ───────────────────────────────────────────
  *   T1 takes the checkpoint signal
  *   T1 stops T2 … Tn by signal 33: each notes its own state in a slot and sleeps
- *   T1 reads timers and pending signals
- *   T1 forks ──────────────────────────────────────────► reads the open files, the list of mappings
- *   T1 waits for `go`                                    refuses, or copies what it shares with the program (shared memory, pipes,
- *                                                        deleted files), then says `go`
- *   T1 … Tn run on  ◄─────────────────────────────────── writes memory, notes, headers; syncs, seals, renames; ends
+ *   T1 notes timers, pending signals, what only it can tell
+ *   T1 forks (fork.c) ─────────────────────────────────► begins
+ *   when both share nothing that changes (shared.c):
+ *   T1 … Tn run on                                       describes mappings and open files
+ *   else:
+ *   T1 waits for `go`                                    describes them; refuses, or copies what is shared (memory, pipes, deleted files),
+ *   T1 … Tn run on  ◄─────────────────────────────────── then says `go`
+ *                                                        writes memory, notes, headers; syncs, seals, renames; ends
  *
  * Both sides share one `struct scratch`, mapped for the time of a checkpoint and never part of the image. No C library is used:
  * what runs here may have interrupted one anywhere, and one binary serves glibc, musl and static programs.
@@ -26,11 +29,11 @@
 #define MESSAGE_SIZE 512
 
 struct options {
-  char output[PATH_SIZE]; /* template: %p the pid, %n the number of the checkpoint */
-  char reply[PATH_SIZE];  /* where progress and outcome go; empty: nowhere */
   uint32_t force, blocking, hold, files;
-  char request[3 * PATH_SIZE]; /* the text of the request */
+  char reply[PATH_SIZE];  /* where progress and outcome go; empty: nowhere */
+  char output[PATH_SIZE]; /* template: %p the pid, %n the number of the checkpoint */
 };
+#define REQUEST_SIZE (3 * PATH_SIZE)
 
 /* What a thread notes of itself when it stops. */
 struct thread_slot {
@@ -46,25 +49,40 @@ struct hole {
 };
 #define MAX_HOLES 256
 
+/* An open file whose position and flags the program may change as soon as it goes on. */
+struct noted_file {
+  int32_t fd;
+  uint32_t flags;
+  uint64_t offset, inode;
+};
+#define MAX_NOTED_FILES 64
+
+/* What is always used comes first: each page of it that is touched takes time. */
 struct scratch {
-  uint32_t go; /* futex between writer and program */
+  uint32_t go;    /* futex between writer and program */
+  uint32_t measured; /* the same: `copied_pages` is known, and so whether the program goes on already */
   uint32_t thread_count, pending_count;
   uint32_t timer_count, interval_timer_count;
-  uint64_t size, start_time, capture_time;
+  uint64_t size, start_time, capture_time, pause;
   int32_t process_fd; /* /proc/self of the program */
   int32_t maps_fd;    /* /proc/self/maps of the program: opened by its whole name, which an emulator knows */
   int32_t writer;     /* its pid */
-  int32_t pid, parent, process_group, session, leader_tid, helper; /* helper: the process between program and writer, see fork_writer */
+  int32_t pid, parent, process_group, session, leader_tid, helper; /* helper: the process between program and writer, see fork.c */
   struct kernel_action stop_action; /* what the program has for STOP_SIGNAL */
-  struct options options;
+  uint64_t pages, copied_pages; /* of all mappings: of the program, of the copy before it maps anything; different when some are not copied */
+  uint32_t child_subreaper, has_children, has_locked_memory /* mlock: a copy does not inherit it */, tracer;
+  uint32_t shares_nothing, noted_file_count; /* see shared.c */
+  uint32_t hole_count;
   char message[MESSAGE_SIZE]; /* why not, with GO_REFUSED */
-  uint32_t hole_count, child_subreaper, has_children;
+  struct noted_file noted_files[MAX_NOTED_FILES];
+  struct options options;
   struct hole holes[MAX_HOLES];
   struct note_interval_timer interval_timers[3];
   struct note_posix_timer timers[1024];
   struct note_pending pending[MAX_PENDING];
   struct thread_slot threads[MAX_THREADS];
   uint8_t signalled[4 * 1024 * 1024 / 8]; /* a bit a tid */
+  char request[REQUEST_SIZE];
 };
 
 extern struct resume_block imago_resume_block __attribute__((visibility("hidden")));
@@ -93,14 +111,27 @@ extern int checkpoint_signal __attribute__((visibility("hidden")));
 bool may_begin(siginfo_t *info);              /* by this signal; it may become the one that asked first. False: not now */
 /* Makes threads take the stop signal that have not yet, and counts them; returns how many others there are, stopped or not. */
 uint32_t stop_others(struct scratch *scratch, uint32_t *signalled_now);
+bool is_only_thread(void);                    /* true only when that is certain */
 void forget_request(void);                    /* nobody wants anything any more */
 uint64_t usual_clear_tid(void);               /* what every thread has for set_tid_address, where the kernel does not tell; 0: unknown */
 uint32_t own_protection(uint64_t start, uint64_t end); /* what a mapping of a file has besides, as the program itself knows */
+/* checkpoint.c */
+__attribute__((noreturn)) void become_writer(struct scratch *scratch);
+/* fork.c */
+bool writer_at_work(void);                                /* that of the last checkpoint */
+long fork_writer(struct scratch *scratch);                /* returns its pid */
+bool has_ended(int32_t pid, const char *name);            /* with `name`: or is another one by now */
+void wait_for_writer(struct scratch *scratch);            /* until it lets the program go on, or has ended */
+/* shared.c */
+void note_what_is_shared(struct scratch *scratch);
+uint64_t total_pages(int32_t process);
+bool is_orphan(int fd);
 /* threads.c */
-bool send_stop(const struct scratch *scratch, uint32_t tid);
+bool send_stop(uint32_t tid);
 void stop_here(void); /* the calling thread takes the stop signal */
 bool stop_threads(struct scratch *scratch);
 void release_threads(struct scratch *scratch);
+void forget_threads(void); /* in a copy, where nobody stands still */
 void note_own_thread(struct scratch *scratch, struct thread_slot *slot, void *info, void *context);
 /* interrupted.c */
 void set_back_interrupted_call(struct ucontext *context);
@@ -111,7 +142,7 @@ void note_timers(struct scratch *scratch);
 void read_environment(struct options *options);
 bool is_request(const siginfo_t *info);       /* a signal that tells of one, and so the pid of who asks */
 bool request_is_there(const siginfo_t *info); /* not withdrawn, and somebody waits for it */
-bool read_request(struct options *options, const siginfo_t *info);
+bool read_request(struct options *options, char *text, const siginfo_t *info); /* `text`: room for REQUEST_SIZE bytes */
 bool reply_is_awaited(const struct options *options);
 void reply_line(const struct options *options, const char *line);
 void tell_refusal(const struct options *options, const char *why);

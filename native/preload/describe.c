@@ -59,7 +59,7 @@ static void describe_status(struct writer *writer) {
   LINES(lines, 4096);
   struct note_process *process = writer->process;
   struct note_credential *credential = add_record(writer, LIST_CREDENTIAL);
-  if (!open_lines(&lines, writer->scratch->process_fd, "status")) return;
+  if (!open_lines(&lines, writer->self_fd, "status")) return;
   for (char *line; (line = next_line(&lines)) != 0;) {
     const char *at = line;
     while (*at != 0 && *at != ':') at++;
@@ -79,12 +79,10 @@ static void describe_status(struct writer *writer) {
       }
     } else if (begins_with(line, "CapEff:")) credential->capabilities = take_number(&at, 16);
     else if (begins_with(line, "CapPrm:")) credential->permitted_capabilities = take_number(&at, 16);
-    else if (begins_with(line, "VmLck:") && *at != '0') writer->has_locked_memory = true;
     else if (begins_with(line, "RssAnon:") || begins_with(line, "RssShmem:") || begins_with(line, "VmSwap:"))
       writer->expected += take_number(&at, 10) * 1024;
     else if (begins_with(line, "NoNewPrivs:") && *at == '1') process->flags |= PROCESS_FLAG_NO_NEW_PRIVILEGES;
     else if (begins_with(line, "Seccomp:") && *at != '0') add_loss(writer, "seccomp filter", "system calls of the program are restricted");
-    else if (begins_with(line, "TracerPid:") && *at != '0') add_loss(writer, "a debugger attached to it", at);
   }
 }
 
@@ -170,11 +168,18 @@ static void find_children(struct writer *writer) {
   }
 }
 
-/** What only the program has, not its copy; while it stands still. */
+static void find_tracer(struct writer *writer) {
+  TEXT(tracer, 32);
+  put_decimal(&tracer, writer->scratch->tracer);
+  if (writer->scratch->tracer != 0) add_loss(writer, "a debugger attached to it", tracer.start);
+}
+
+/** Also what only the program has, not its copy: while it stands still, or as it was noted. */
 void describe_what_changes(struct writer *writer) {
   writer->image = add_record(writer, LIST_IMAGE);
   writer->process = add_record(writer, LIST_PROCESS);
   describe_status(writer);
+  find_tracer(writer);
   if (writer->scratch->has_children) find_children(writer);
 }
 

@@ -90,12 +90,12 @@ static void describe_watch(struct writer *writer, uint32_t description, const ch
   watch->data = take_number(&at, 16);
 }
 
-/* /proc/PID/fdinfo/N of the program, which stands still: the copy would not show its locks. */
+/* /proc/PID/fdinfo/N of the program: the copy would not show its locks. A program that does not stand has nothing that would be read here. */
 static void read_fdinfo(struct writer *writer, struct note_description *description, int fd) {
   LINES(lines, 4096);
   TEXT(path, 64);
   put(&path, "fdinfo/"), put_decimal(&path, fd);
-  if (!open_lines(&lines, writer->scratch->process_fd, path.start)) return;
+  if (!writer->program_stands || !open_lines(&lines, writer->scratch->process_fd, path.start)) return;
   for (char *line; (line = next_line(&lines)) != 0;) {
     const char *at = line;
     while (*at != 0 && *at != ':') at++;
@@ -130,11 +130,26 @@ static struct note_description *shared_description(struct writer *writer, int fd
   return 0;
 }
 
+/* Program and copy share the description: once the program has gone on, only the notes tell. Flags in its own numbering, not of an emulator's host. */
+static void take_position(const struct writer *writer, int fd, struct note_description *description) {
+  const struct scratch *scratch = writer->scratch;
+  const struct noted_file *end = scratch->noted_files + scratch->noted_file_count;
+  for (const struct noted_file *note = scratch->noted_files; note < end; note++) {
+    if (note->fd != fd) continue;
+    description->flags = note->flags;
+    if (is_seekable(description->kind)) description->offset = note->offset;
+    return;
+  }
+  const long offset = is_seekable(description->kind) ? call(lseek, fd, 0, 1 /* SEEK_CUR */) : 0;
+  if (!failed(offset)) description->offset = offset;
+  description->flags = call(fcntl, fd, 3 /* F_GETFL */, 0);
+}
+
 static void describe_descriptor(struct writer *writer, int fd) {
   char link[PATH_SIZE];
   TEXT(name, 64);
   put(&name, "fd/"), put_decimal(&name, fd);
-  const long length = call(readlinkat, writer->scratch->process_fd, name.start, link, sizeof link - 1);
+  const long length = call(readlinkat, writer->self_fd, name.start, link, sizeof link - 1);
   struct statx stat;
   if (failed(length) || failed(call(statx, fd, "", 0x1000 /* AT_EMPTY_PATH */, STATX_BASIC_STATS, &stat))) return;
   link[length] = 0;
@@ -147,9 +162,7 @@ static void describe_descriptor(struct writer *writer, int fd) {
     .special_device = device_number(stat.stx_rdev_major, stat.stx_rdev_minor),
   };
   like.kind = kind_of(fd, &like, link);
-  const long offset = is_seekable(like.kind) ? call(lseek, fd, 0, 1 /* SEEK_CUR */) : 0; /* program and copy share the description */
-  if (!failed(offset)) like.offset = offset;
-  like.flags = call(fcntl, fd, 3 /* F_GETFL */, 0); /* in the numbering of the program, not of an emulator's host */
+  take_position(writer, fd, &like);
   const uint32_t close_on_exec = call(fcntl, fd, 1 /* F_GETFD */, 0) & 1;
   struct note_description *description = shared_description(writer, fd, &like);
   if (description == 0) {
@@ -209,13 +222,6 @@ static uint32_t held_ends(const struct writer *writer, uint64_t inode) {
   return ends;
 }
 
-/* True when the other end of this one-ended pipe is gone for good: nobody outside feeds or drains it. */
-static bool is_orphan(int fd) {
-  struct { int fd; short events, returned; } poll = {fd, 0, 0};
-  const struct time_pair now = {0, 0};
-  return call(ppoll, &poll, 1, &now, 0, 8) == 1 && poll.returned & (0x8 | 0x10); /* POLLERR, POLLHUP */
-}
-
 static bool is_standard(const struct writer *writer, const struct note_description *like) {
   const struct list *list = &writer->lists[LIST_DESCRIPTOR];
   for (uint32_t i = 0; i < list->count; i++) {
@@ -232,7 +238,7 @@ static void judge(struct writer *writer, struct note_description *description) {
   const char *path = writer->lists[LIST_DESCRIPTION].strings + description->path.offset;
   const int fd = descriptor_of(writer, description->id);
   bool connected = description->kind == DESCRIPTION_KIND_TERMINAL || description->kind == DESCRIPTION_KIND_OTHER;
-  if (description->kind == DESCRIPTION_KIND_PIPE) connected = held_ends(writer, description->inode) != 3 && !is_orphan(fd);
+  if (description->kind == DESCRIPTION_KIND_PIPE) connected = held_ends(writer, description->inode) != 3 && !(writer->program_stands && is_orphan(fd)); /* was none, when it does not */
   if (!connected) return;
   if (is_standard(writer, description)) {
     description->state |= DESCRIPTION_FLAG_INHERITED;
@@ -259,14 +265,14 @@ static void judge(struct writer *writer, struct note_description *description) {
 
 void describe_files(struct writer *writer) {
   char entries[8192];
-  const long directory = call(openat, writer->scratch->process_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  const long directory = call(openat, writer->self_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   if (failed(directory)) fail(writer, "list its open files", directory);
   for (long size; (size = call(getdents64, directory, entries, sizeof entries)) > 0;)
     for (long at = 0; at < size; at += *(uint16_t *)(entries + at + 16)) {
       const char *name = entries + at + 19;
       if (name[0] == '.') continue;
       const int fd = take_number(&name, 10);
-      if (fd != writer->scratch->process_fd && fd != writer->scratch->maps_fd) describe_descriptor(writer, fd);
+      if (fd != directory && fd != writer->self_fd && fd != writer->scratch->process_fd && fd != writer->scratch->maps_fd) describe_descriptor(writer, fd);
     }
   call(close, directory);
   const struct list *list = &writer->lists[LIST_DESCRIPTION];

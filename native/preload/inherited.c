@@ -8,9 +8,16 @@ uint64_t inherited_places[MAX_PLACES];
 const char *const place_paths[MAX_PLACES] = {"root",   "ns/mnt",    "ns/net",  "ns/ipc",
                                              "ns/uts", "ns/cgroup", "ns/user", "ns/time", "ns/pid_for_children"};
 
-/* What tells a namespace or root folder from others: 0 where /proc does not say. */
+/* What tells a namespace or root folder from others: 0 where /proc does not say. The link of a namespace, "net:[4026531840]", is read quicker than followed. */
 uint64_t place_identity(int process, uint32_t place) {
   struct statx stat;
+  char link[64] = {0};
+  if (place > 0) {
+    const char *at = link;
+    if (failed(call(readlinkat, process, place_paths[place], link, sizeof link - 1))) return 0;
+    while (*at != 0 && (*at < '0' || *at > '9')) at++;
+    return take_number(&at, 10);
+  }
   if (failed(call(statx, process, place_paths[place], 0, STATX_INO, &stat))) return 0;
   return stat.stx_ino ^ device_number(stat.stx_dev_major, stat.stx_dev_minor) << 32;
 }

@@ -29,10 +29,13 @@ static size_t records_size(const struct list *list) {
   return round_up((size_t)list->capacity * list->record_size, PAGE);
 }
 
-void make_lists(struct writer *writer) {
+size_t lists_size(void) {
   size_t size = 0;
   for (int i = 0; i < LISTS; i++) size += records_size(&kinds[i]) + kinds[i].strings_capacity;
-  unsigned char *at = allocate(writer, size);
+  return size;
+}
+
+void make_lists(struct writer *writer, unsigned char *at) {
   for (int i = 0; i < LISTS; i++) {
     struct list *list = &writer->lists[i];
     *list = kinds[i];

@@ -1,5 +1,5 @@
 /*
- * The list of mappings, from the program's /proc/PID/maps while it stands still; their advice, later, from the copy's own smaps.
+ * The list of mappings, from the program's /proc/PID/maps when it stands still, else from the copy's, which is the same; their advice from the copy's smaps.
  *
  *   7f3aad900000-7f3aad926000 r-xp 00001000 fe:00 338944    /usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2
  */
@@ -13,12 +13,7 @@ static bool take_range(const char **at, uint64_t *start, uint64_t *end) {
   return **at == ' ' && *start < *end;
 }
 
-static uint64_t total_pages(int directory) {
-  char text[128];
-  const char *at = text;
-  return read_text(directory, "statm", text, sizeof text) > 0 ? take_number(&at, 10) : 0;
-}
-
+/* In part: a stack may have grown since. */
 static bool is_mapped(int process, uint64_t start, uint64_t end) {
   LINES(lines, 512);
   bool found = false;
@@ -26,27 +21,25 @@ static bool is_mapped(int process, uint64_t start, uint64_t end) {
   for (char *line; (line = next_line(&lines)) != 0;) {
     uint64_t from, to;
     const char *at = line;
-    if (take_range(&at, &from, &to) && from <= start && to >= end) found = true;
+    if (take_range(&at, &from, &to) && from < end && to > start) found = true;
   }
   return found;
 }
 
 /*
- * What the program maps and its copy does not: forbidden to fork. Only when their sizes differ is it looked for. Runs before the writer maps
- * anything, on the program's stack, so in little memory. False when there is too much of it.
+ * What the program maps and its copy does not: forbidden to fork. Runs before the writer maps anything, on the little stack it was made with.
+ * False when there is too much of it.
  */
-bool find_holes(struct scratch *scratch) {
-  const long self = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+bool find_holes(struct scratch *scratch, int self) {
   LINES(lines, 512);
-  if (total_pages(self) != total_pages(scratch->process_fd) && open_lines(&lines, scratch->process_fd, "maps"))
-    for (char *line; (line = next_line(&lines)) != 0;) {
-      uint64_t start, end;
-      const char *at = line;
-      if (!take_range(&at, &start, &end) || start >= ARCH_ADDRESS_END || is_mapped(self, start, end)) continue;
-      if (scratch->hole_count == MAX_HOLES) return false;
-      scratch->holes[scratch->hole_count++] = (struct hole){start, end};
-    }
-  call(close, self);
+  if (!open_lines(&lines, scratch->process_fd, "maps")) return true;
+  for (char *line; (line = next_line(&lines)) != 0;) {
+    uint64_t start, end;
+    const char *at = line;
+    if (!take_range(&at, &start, &end) || start >= ARCH_ADDRESS_END || is_mapped(self, start, end)) continue;
+    if (scratch->hole_count == MAX_HOLES) return false;
+    scratch->holes[scratch->hole_count++] = (struct hole){start, end};
+  }
   return true;
 }
 
@@ -101,7 +94,7 @@ static void describe_mapping(struct writer *writer, const char *line) {
   uint64_t start, end;
   const char *at = line;
   if (!take_range(&at, &start, &end)) fail(writer, "read /proc/self/maps", 0);
-  if (start == (uint64_t)writer->scratch) return;
+  if (start == (uint64_t)writer->scratch || start == (uint64_t)writer) return;
   struct note_mapping *mapping = add_record(writer, LIST_MAPPING);
   mapping->start = start;
   mapping->end = end;
@@ -141,7 +134,8 @@ static void describe_mapping(struct writer *writer, const char *line) {
 
 void describe_mappings(struct writer *writer) {
   LINES(lines, 8192);
-  lines.fd = writer->scratch->maps_fd;
+  lines.fd = writer->program_stands ? writer->scratch->maps_fd : call(openat, writer->self_fd, "maps", O_RDONLY | O_CLOEXEC, 0);
+  if (failed(lines.fd)) fail(writer, "read its list of mappings", lines.fd);
   for (char *line; (line = next_line(&lines)) != 0;) describe_mapping(writer, line);
 }
 

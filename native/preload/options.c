@@ -75,8 +75,7 @@ bool reply_is_awaited(const struct options *options) {
 }
 
 /* False when there is none to be trusted. */
-bool read_request(struct options *options, const siginfo_t *info) {
-  char *request = options->request;
+bool read_request(struct options *options, char *request, const siginfo_t *info) {
   TEXT(path, 64);
   put_name(&path, "request", info);
   const long fd = call(openat, AT_FDCWD, path.start, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0);
@@ -84,7 +83,7 @@ bool read_request(struct options *options, const siginfo_t *info) {
   struct statx stat;
   const bool trusted = !failed(call(statx, fd, "", 0x1000 /* AT_EMPTY_PATH */, STATX_BASIC_STATS, &stat)) &&
                        (stat.stx_mode & 0170000) == 0100000 && (stat.stx_uid == 0 || stat.stx_uid == (uint32_t)call(geteuid));
-  const long size = trusted ? call(read, fd, request, sizeof options->request - 1) : 0;
+  const long size = trusted ? call(read, fd, request, REQUEST_SIZE - 1) : 0;
   call(close, fd);
   call(unlinkat, AT_FDCWD, path.start, 0);
   request[size > 0 ? size : 0] = 0;
@@ -121,6 +120,6 @@ void say(const char *text) {
 void tell_refusal(const struct options *options, const char *why) {
   if (options->reply[0] != 0) return reply_line(options, why);
   TEXT(text, MESSAGE_SIZE + 64);
-  put(&text, "imago: no checkpoint: "), put(&text, why), put(&text, "\n");
+  put(&text, "imago: no checkpoint: "), put(&text, begins_with(why, "error ") ? why + 6 : why), put(&text, "\n");
   say(text.start);
 }

@@ -105,6 +105,10 @@ uint32_t stop_others(struct scratch *scratch, uint32_t *signalled_now) {
   return others;
 }
 
+bool is_only_thread(void) {
+  return false;
+}
+
 void forget_request(void) {
   __imago_request = NONE;
   futex_wake(request_futex(), false);

@@ -6,8 +6,10 @@
 #define STOP_LIMIT (10 * NANOSECONDS)
 #define STOP_COOKIE 0x706f7473ul
 
+/* A thread that takes the stop signal too late finds no scratch any more, or another round's; one that has just found it is counted, and waited for. */
 static struct scratch *current;
-static uint32_t stopped, released, left;
+static uint32_t inside, stopped, released, round;
+static struct kernel_action usual; /* what the program has for the stop signal */
 
 ARCH_DEFINE_RESTORER(return_from_stop);
 
@@ -48,35 +50,48 @@ void note_own_thread(struct scratch *scratch, struct thread_slot *slot, void *in
   note_pending(scratch, note->tid);
 }
 
-static void on_stop_signal(int signal, siginfo_t *info, void *context) {
-  struct scratch *scratch = current;
-  if (scratch == 0 || info->si_code != -1 || (uint64_t)info->si_value.sival_ptr != STOP_COOKIE) {
-    /* The C library's own use of this signal. */
-    if (scratch != 0 && scratch->stop_action.handler > 1)
-      ((void (*)(int, siginfo_t *, void *))scratch->stop_action.handler)(signal, info, context);
-    return;
-  }
+static struct scratch *enter(void) {
+  __atomic_add_fetch(&inside, 1, __ATOMIC_SEQ_CST);
+  return __atomic_load_n(&current, __ATOMIC_SEQ_CST);
+}
+
+static void leave(void) {
+  __atomic_sub_fetch(&inside, 1, __ATOMIC_SEQ_CST);
+  futex_wake(&inside, false);
+}
+
+static void stand_still(struct scratch *scratch, siginfo_t *info, void *context) {
   const uint32_t index = __atomic_fetch_add(&scratch->thread_count, 1, __ATOMIC_ACQ_REL);
   if (index < MAX_THREADS) note_own_thread(scratch, &scratch->threads[index], info, context);
   __atomic_add_fetch(&stopped, 1, __ATOMIC_ACQ_REL);
   futex_wake(&stopped, false);
   while (__atomic_load_n(&released, __ATOMIC_ACQUIRE) == 0) futex_wait(&released, 0, false, NANOSECONDS);
   set_back_interrupted_call(context);
-  __atomic_add_fetch(&left, 1, __ATOMIC_ACQ_REL);
-  futex_wake(&left, false);
 }
 
-bool send_stop(const struct scratch *scratch, uint32_t tid) {
+static void on_stop_signal(int signal, siginfo_t *info, void *context) {
+  const uint64_t value = (uint64_t)info->si_value.sival_ptr;
+  if (info->si_code != -1 || (uint32_t)value != STOP_COOKIE) { /* the C library's own use of this signal */
+    if (usual.handler > 1) ((void (*)(int, siginfo_t *, void *))usual.handler)(signal, info, context);
+    return;
+  }
+  struct scratch *scratch = enter();
+  if (scratch != 0 && value >> 32 == round) stand_still(scratch, info, context);
+  leave();
+}
+
+bool send_stop(uint32_t tid) {
   siginfo_t info = {0};
   info.si_signo = STOP_SIGNAL;
   info.si_code = -1;
-  info.si_pid = scratch->pid;
-  info.si_value.sival_ptr = (void *)STOP_COOKIE;
-  return !failed(call(rt_tgsigqueueinfo, scratch->pid, tid, STOP_SIGNAL, &info));
+  info.si_pid = call(getpid);
+  info.si_value.sival_ptr = (void *)(STOP_COOKIE | (uint64_t)round << 32);
+  return !failed(call(rt_tgsigqueueinfo, info.si_pid, tid, STOP_SIGNAL, &info));
 }
 
 void stop_here(void) {
-  if (current != 0) send_stop(current, call(gettid));
+  if (enter() != 0) send_stop(call(gettid));
+  leave();
 }
 
 /* What still waits for a thread would end the program once nobody handles it any more. To ignore a signal throws away all that wait. */
@@ -92,9 +107,16 @@ bool stop_threads(struct scratch *scratch) {
     .restorer = (uint64_t)return_from_stop,
     .mask = ~0ul,
   };
-  current = scratch;
-  stopped = released = left = 0;
-  call(rt_sigaction, STOP_SIGNAL, &action, &scratch->stop_action, 8);
+  if (is_only_thread()) {
+    call(rt_sigaction, STOP_SIGNAL, 0, &scratch->stop_action, 8);
+    return true;
+  }
+  stopped = released = 0;
+  round++;
+  __atomic_store_n(&current, scratch, __ATOMIC_SEQ_CST);
+  call(rt_sigaction, STOP_SIGNAL, 0, &usual, 8);
+  call(rt_sigaction, STOP_SIGNAL, &action, 0, 8);
+  scratch->stop_action = usual;
   const uint64_t limit = clock_nanoseconds(1) + STOP_LIMIT;
   for (;;) {
     const uint32_t seen = __atomic_load_n(&stopped, __ATOMIC_ACQUIRE);
@@ -123,10 +145,14 @@ bool stop_threads(struct scratch *scratch) {
 
 void release_threads(struct scratch *scratch) {
   if (current == 0) return;
+  __atomic_store_n(&current, 0, __ATOMIC_SEQ_CST);
   __atomic_store_n(&released, 1, __ATOMIC_RELEASE);
   futex_wake(&released, false);
-  for (uint32_t gone; (gone = __atomic_load_n(&left, __ATOMIC_ACQUIRE)) < __atomic_load_n(&stopped, __ATOMIC_ACQUIRE);)
-    futex_wait(&left, gone, false, NANOSECONDS / 10);
+  for (uint32_t still; (still = __atomic_load_n(&inside, __ATOMIC_SEQ_CST)) != 0;) futex_wait(&inside, still, false, NANOSECONDS / 10);
   call(rt_sigaction, STOP_SIGNAL, &scratch->stop_action, 0, 8);
+}
+
+void forget_threads(void) {
   current = 0;
+  inside = 0;
 }

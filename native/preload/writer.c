@@ -3,6 +3,7 @@
 #include <linux/prctl.h>
 
 #define WRITER_STACK (512 * 1024ul)
+#define WRITER_SIZE (round_up(sizeof(struct writer), PAGE) + WRITER_STACK)
 
 static void say_go(struct scratch *scratch, uint32_t what) {
   __atomic_store_n(&scratch->go, what, __ATOMIC_RELEASE);
@@ -66,7 +67,7 @@ static void hold(struct writer *writer) {
 
 /* So that a pipe ends when the program closes it. Standard error stays, for an error still to come. */
 static void close_the_programs_files(const struct writer *writer) {
-  const uint32_t kept[] = {2, writer->out, writer->memory, writer->pagemap};
+  const uint32_t kept[] = {2, writer->out, writer->memory, writer->pagemap, writer->self_fd};
   for (uint32_t from = 0;;) {
     uint32_t next = ~0u; /* the lowest kept one from here on */
     for (unsigned i = 0; i < sizeof kept / sizeof *kept; i++)
@@ -77,41 +78,49 @@ static void close_the_programs_files(const struct writer *writer) {
   }
 }
 
+/* While the program may stand: what it shares, and what would be lost. */
+static void describe_first(struct writer *writer) {
+  const struct scratch *scratch = writer->scratch;
+  describe_what_changes(writer);
+  describe_mappings(writer);
+  writer->bounce = allocate(writer, BOUNCE_SIZE);
+  begin_early_writes(writer);
+  writer->end = PAGE; /* the first page is for the ELF header, written last */
+  describe_files(writer);
+  refuse_losses(writer);
+  write_kept_content(writer);
+  write_mappings(writer, true);
+  if (scratch->has_locked_memory) describe_advice(writer, scratch->process_fd);
+  close_the_programs_files(writer);
+}
+
+/* How long the program stood still: it says so when it goes on. */
+static uint64_t pause_of(const struct scratch *scratch) {
+  const uint64_t said = __atomic_load_n(&scratch->pause, __ATOMIC_ACQUIRE);
+  return said != 0 ? said : clock_nanoseconds(1) - scratch->start_time;
+}
+
 static void write_on_own_stack(uint64_t address, uint64_t unused) {
   struct writer *writer = (struct writer *)address;
   struct scratch *scratch = writer->scratch;
   (void)unused;
   call(prctl, PR_SET_NAME, "imago-writer", 0, 0, 0);
   call(setsid); /* while it ends, it shall not keep the program's session, and so its pid, taken */
-  make_lists(writer);
-  writer->bounce = allocate(writer, BOUNCE_SIZE);
-  begin_early_writes(writer);
-  writer->end = PAGE; /* the first page is for the ELF header, written last */
-  describe_what_changes(writer);
-  describe_mappings(writer);
-  describe_files(writer);
-  refuse_losses(writer);
-  write_kept_content(writer);
-  write_mappings(writer, true);
-  if (writer->has_locked_memory) describe_advice(writer, scratch->process_fd);
-  close_the_programs_files(writer);
-  if (!scratch->options.blocking) {
-    writer->image->pause = clock_nanoseconds(1) - scratch->start_time;
-    say_go(scratch, GO_RUN);
-  }
-  const long self = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+  make_lists(writer, (unsigned char *)writer + WRITER_SIZE);
+  describe_first(writer);
+  if (!scratch->options.blocking && scratch->go == GO_WAIT) say_go(scratch, GO_RUN);
   TEXT(line, 64);
   put(&line, "writer "), put_decimal(&line, call(getpid));
   reply_line(&scratch->options, line.start);
   describe_process(writer);
   settle_mappings(writer);
-  find_what_is_outside(writer, self);
-  if (!writer->has_locked_memory) describe_advice(writer, self);
+  find_what_is_outside(writer, writer->self_fd);
+  if (!scratch->has_locked_memory) describe_advice(writer, writer->self_fd);
   refuse_losses(writer);
   write_what_was_early(writer);
   remove_stale_files(writer);
   write_mappings(writer, false);
-  if (scratch->options.blocking) writer->image->pause = clock_nanoseconds(1) - scratch->start_time;
+  writer->image->pause = pause_of(scratch);
   write_headers(writer);
   put_in_place(writer);
   call(prctl, PR_SET_NAME, "imago-done", 0, 0, 0); /* from here on another checkpoint may begin */
@@ -123,18 +132,26 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
   call(exit_group, 0);
 }
 
+/* Begins on the stack it was made with. Maps nothing before it may, which would show as a difference to the program. */
 void write_image(struct scratch *scratch, uint32_t number) {
-  const bool few_holes = find_holes(scratch);
-  struct writer *writer = (struct writer *)call(mmap, 0, round_up(sizeof *writer, PAGE) + WRITER_STACK, PROT_READ | PROT_WRITE,
-                                                MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  const long self = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+  while (__atomic_load_n(&scratch->measured, __ATOMIC_ACQUIRE) == 0)
+    if (futex_wait(&scratch->measured, 0, true, NANOSECONDS / 1000) == ERROR_TIMED_OUT && has_ended(scratch->pid, 0)) call(exit_group, 1);
+  const bool few_holes = scratch->pages == scratch->copied_pages || find_holes(scratch, self);
+  struct writer *writer = (struct writer *)call(mmap, 0, WRITER_SIZE + lists_size(), PROT_READ | PROT_WRITE,
+                                                MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0); /* shared: one mapping, whatever its neighbours are */
   if (!few_holes || failed((long)writer)) {
+    const char *why = "error no memory for the writer, or too many mappings with MADV_DONTFORK";
     struct text message = {scratch->message, scratch->message, scratch->message + MESSAGE_SIZE - 1};
-    put(&message, "error no memory for the writer, or too many mappings with MADV_DONTFORK");
-    say_go(scratch, GO_REFUSED);
+    put(&message, why);
+    if (scratch->go == GO_WAIT) say_go(scratch, GO_REFUSED);
+    else tell_refusal(&scratch->options, why);
     call(exit_group, 1);
   }
   writer->scratch = scratch;
+  writer->self_fd = self;
   writer->number = number;
   writer->out = -1;
-  arch_call_on_stack((uint64_t)writer + round_up(sizeof *writer, PAGE) + WRITER_STACK, (uint64_t)write_on_own_stack, (uint64_t)writer, 0);
+  writer->program_stands = scratch->go == GO_WAIT;
+  arch_call_on_stack((uint64_t)writer + WRITER_SIZE, (uint64_t)write_on_own_stack, (uint64_t)writer, 0);
 }

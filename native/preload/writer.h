@@ -23,8 +23,8 @@ struct writer {
   struct note_image *image;
   struct note_process *process;
   uint32_t number;
-  bool has_locked_memory; /* mlock: a copy does not inherit it */
-  int out, memory, program_memory, pagemap; /* files: the image, /proc/self/mem, /proc/PROGRAM/mem, /proc/self/pagemap */
+  bool program_stands;                               /* from the beginning on, and so is described as it is; else as noted in the scratch */
+  int self_fd, out, memory, program_memory, pagemap; /* files: /proc/self, the image, /proc/self/mem, /proc/PROGRAM/mem, /proc/self/pagemap */
   uint64_t end;                             /* of what is written so far */
   uint64_t written, told, expected;         /* bytes: written, of those told to who asked, about how many it will be */
   unsigned char *bounce;                    /* BOUNCE_SIZE bytes */
@@ -49,7 +49,8 @@ void write_what_was_early(struct writer *writer); /* … until here */
 void write_at(struct writer *writer, const void *bytes, size_t size, uint64_t offset);
 void put_in_place(struct writer *writer);
 /* lists.c */
-void make_lists(struct writer *writer);
+size_t lists_size(void);
+void make_lists(struct writer *writer, unsigned char *at); /* `at`: room for lists_size bytes */
 void *add_record(struct writer *writer, enum list_name list);
 struct note_string add_string(struct writer *writer, enum list_name list, const char *bytes, size_t size);
 void add_loss(struct writer *writer, const char *what, const char *detail);
@@ -60,7 +61,7 @@ static inline void *record_at(const struct list *list, uint32_t index) {
 void describe_what_changes(struct writer *writer);
 void describe_process(struct writer *writer);
 /* mappings.c */
-bool find_holes(struct scratch *scratch);
+bool find_holes(struct scratch *scratch, int self);
 void describe_mappings(struct writer *writer);
 void settle_mappings(struct writer *writer);
 void describe_advice(struct writer *writer, int process);
