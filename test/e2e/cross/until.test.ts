@@ -47,7 +47,7 @@ test('stopped right behind the first call, with its PID on stdout, and SIGCONT l
   const pid = Number(lines.at(-1))
   expect(fs.readFileSync(`/proc/${pid}/status`, 'utf8')).toMatch(/^State:\s+T/m)
   process.kill(pid, 'SIGCONT')
-  for (let i = 0; i < 200 && !fs.readFileSync(out, 'utf8').includes('42'); i++)
+  for (let i = 0; i < 200 && !fs.readFileSync(out, 'utf8').endsWith('\n42\n'); i++)
     await new Promise(resolve => setTimeout(resolve, 20))
   expect(fs.readFileSync(out, 'utf8').trimEnd().split('\n').slice(-2)).toEqual(['after the first', '42'])
 })
