@@ -57,10 +57,10 @@ describe('a gdb stub', () => {
   })
 
   it.each([
-    ['says nothing', undefined, /no answer for 0\.2 s/],
-    ['sends a packet that never ends', `$${'0'.repeat(2 ** 20)}`, /never ends/],
-  ])('that %s fails what waits, and all that comes later', async (_, words, message) => {
-    const gdb = await client(payload => (payload === '?' ? packet('S05') : words), 200)
+    ['says nothing', undefined, 200, /no answer for 0\.2 s/],
+    ['sends a packet that never ends', `$${'0'.repeat(2 ** 20)}`, 10_000, /never ends/],
+  ])('that %s fails what waits, and all that comes later', async (_, words, patience, message) => {
+    const gdb = await client(payload => (payload === '?' ? packet('S05') : words), patience)
     await expect(gdb.step()).rejects.toMatchObject({ details: { found: expect.stringMatching(message) } })
     await expect(gdb.registers()).rejects.toThrow(/stub failed/)
   })
