@@ -2,12 +2,14 @@
  * that no CPU takes. No line depends on how fast the machine is. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/select.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -120,6 +122,25 @@ int main(void) {
   printf("select of what is closed: %s\n", how(select(61, &set, 0, 0, 0)));
 
   read(ends[0], &byte, 1);
+  static char page[4096];
+  struct iovec pieces[2] = {{page, 3}, {page + 3, 3}};
+  write(ends[1], "abc", 3);
+  printf("readv does not wait for more: %d %s\n", (int)readv(ends[0], pieces, 2), page);
+  printf("nothing of an empty pipe: %d\n", (int)read(ends[0], page, 0));
+  fcntl(ends[0], F_SETFL, O_NONBLOCK);
+  printf("an empty pipe that does not wait: %s\n", how((int)read(ends[0], page, 1)));
+  fcntl(ends[0], F_SETFL, 0);
+  fcntl(ends[1], F_SETFL, O_NONBLOCK);
+  while (write(ends[1], page, sizeof page) > 0)
+    ;
+  fcntl(ends[1], F_SETFL, 0);
+  while (read(ends[0], page, sizeof page) < (int)sizeof page)
+    ;
+  pieces[0].iov_len = pieces[1].iov_len = sizeof page;
+  pieces[1].iov_base = page;
+  again(20);
+  printf("writev tells of what was written before a signal: %d\n", (int)writev(ends[1], pieces, 2));
+  once(0);
   handle(SIGALRM, on_alarm, SA_RESTART);
   count = alarms;
   often = (struct itimerval){{0, 3000}, {0, 3000}};

@@ -67,6 +67,8 @@ export const NR = {
   ioctl: 16,
   pread64: 17,
   pwrite64: 18,
+  readv: 19,
+  writev: 20,
   madvise: 28,
   dup: 32,
   nanosleep: 35,
@@ -88,6 +90,9 @@ export const NR = {
   timerfdGettime: 287,
   eventfd2: 290,
   epollCreate1: 291,
+  pipe2: 293,
+  preadv: 295,
+  pwritev: 296,
   openat2: 437,
 } as const
 

@@ -19,6 +19,7 @@ import {
   nextSignal,
   SYSCALL_LENGTH,
   signalOfVector,
+  tellRest,
 } from './signals.js'
 import { STOP_WORD, WANTED } from './stop-word.js'
 import { systemCalls } from './syscalls/index.js'
@@ -41,11 +42,6 @@ export interface Counters {
   /** Page faults that the mappings allow: only the translation was old. */
   spuriousFaults: number
 }
-
-/** Sleeps tell a program whose handler ends them what is left: nanosleep, and clock_nanosleep but to a moment. */
-const NANOSLEEP = 35
-const CLOCK_NANOSLEEP = 230
-const TIMER_ABSTIME = 1n
 
 const ERROR_WRITE = 2
 const ERROR_FETCH = 16
@@ -132,7 +128,7 @@ export class Monitor {
     } catch (error) {
       if (error instanceof BadAddress) result = -E.EFAULT
       else if (error instanceof Interrupted) {
-        const ended = this.#interrupted(nr, a, error.left)
+        const ended = this.#interrupted(nr, error.left)
         if (ended === undefined) return
         result = ended
       } else {
@@ -152,7 +148,7 @@ export class Monitor {
    * A call that waits was interrupted. Returns −EINTR when a handler of the guest is to run and the call ends with it;
    * undefined: it will be made again, for what is left. @throws Interrupted when the guest is to stop
    */
-  #interrupted(nr: number, a: Arguments, left: bigint): number | undefined {
+  #interrupted(nr: number, left: bigint): number | undefined {
     const { cpu, process } = this.#guest
     const stop = this.#wanted === WANTED.stop
     if (!stop) {
@@ -160,8 +156,7 @@ export class Monitor {
       serviceTimers(this.#guest)
       const signal = nextSignal(this.#guest)
       if (signal !== undefined && endsCall(this.#guest, nr, signal)) {
-        if (nr === NANOSLEEP) this.#tellRest(a[1], left)
-        if (nr === CLOCK_NANOSLEEP && (a[1] & TIMER_ABSTIME) === 0n) this.#tellRest(a[3], left)
+        tellRest(this.#guest, left)
         return -E.EINTR
       }
     }
@@ -173,17 +168,6 @@ export class Monitor {
     if (stop) throw new Interrupted()
     this.#deliver()
     return undefined
-  }
-
-  /** What is left of a sleep that a handler cut short. */
-  #tellRest(address: bigint, left: bigint): void {
-    if (address === 0n) return
-    try {
-      this.#guest.memory.setU64(address, left / 1_000_000_000n)
-      this.#guest.memory.setU64(address + 8n, left % 1_000_000_000n)
-    } catch (error) {
-      if (!(error instanceof BadAddress)) throw error
-    }
   }
 
   #fault(fault: FaultInfo): Outcome | undefined {

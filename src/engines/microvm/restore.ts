@@ -224,7 +224,7 @@ function openAgain(
     let ends = pipes.get(record.pipe)
     if (ends === undefined) {
       const pair = Buffer.alloc(8)
-      if (hostCall(293, pair, O.CLOEXEC) < 0) throw new HostError('no pipe can be made')
+      if (hostCall(NR.pipe2, pair, O.CLOEXEC | O.NONBLOCK) < 0) throw new HostError('no pipe can be made')
       ends = { read: pair.readInt32LE(0), write: pair.readInt32LE(4) }
       pipes.set(record.pipe, ends)
     }

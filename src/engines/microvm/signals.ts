@@ -31,6 +31,9 @@ const IGNORED_BY_DEFAULT = new Set([17, 18, 23, 28, 19, 20, 21, 22])
 export const UNBLOCKABLE = (1n << 8n) | (1n << 18n)
 const SIGSEGV = 11
 const EINTR = 4
+const NANOSLEEP = 35
+const CLOCK_NANOSLEEP = 230
+const TIMER_ABSTIME = 1n
 /** `syscall` (0f 05): rip goes back over it where a call is to be made again. */
 export const SYSCALL_LENGTH = 2n
 /** Those that SA_RESTART makes again after the handler: open, read, write, readv, writev, ioctl, fcntl, flock (signal(7)). */
@@ -126,11 +129,27 @@ export function deliverPending(guest: Guest): void {
 /** The program stands at a call that waited and is to be made again: when its handler ends such a call, it ends now. */
 function endInterruptedCall(guest: Guest, signal: number): void {
   const { process, cpu } = guest
-  if (process.waitLeft === undefined) return
+  const left = process.waitLeft
   process.waitLeft = undefined
-  if (!endsCall(guest, Number(cpu.registers[R.rax]), signal)) return
+  if (left === undefined || !endsCall(guest, Number(cpu.registers[R.rax]), signal)) return
+  tellRest(guest, left)
   cpu.registers[R.rip] = cpu.registers[R.rip]! + SYSCALL_LENGTH
   cpu.registers[R.rax] = BigInt.asUintN(64, BigInt(-EINTR))
+}
+
+/** The program's registers are those of a call that ends with a handler: a sleep says what is left of it. */
+export function tellRest({ memory, cpu: { registers } }: Guest, left: bigint): void {
+  const nr = Number(registers[R.rax])
+  const toMoment = (registers[R.rsi]! & TIMER_ABSTIME) !== 0n
+  const address =
+    nr === NANOSLEEP ? registers[R.rsi]! : nr === CLOCK_NANOSLEEP && !toMoment ? registers[R.r10]! : 0n
+  if (address === 0n) return
+  try {
+    memory.setU64(address, left / 1_000_000_000n)
+    memory.setU64(address + 8n, left % 1_000_000_000n)
+  } catch (error) {
+    if (!(error instanceof BadAddress)) throw error
+  }
 }
 
 /** siginfo_t of a signal that somebody raised, into 128 zeros. */

@@ -141,8 +141,8 @@ test('after a cut at any byte the machine runs exactly once', async ({ skip }) =
     const cwd = temporaryFolder()
     expect(imago(['vm', 'run', '-q', '-o', 'c.vm', program], { cwd }).code).toBe(0)
     const server = await serve(cwd)
-    // The whole conversation is some 60 kB; cuts beyond it do not happen.
-    const proxy = await cuttingProxy(server.port, Math.floor(Math.random() * 62_000))
+    // The whole conversation is some 82 kB; cuts beyond it do not happen.
+    const proxy = await cuttingProxy(server.port, Math.floor(Math.random() * 84_000))
     const sent = start(['vm', 'send', '--key', 'key', 'c.vm', `127.0.0.1:${proxy.port}`], cwd)
     const code = await sent.ended
     const transcript = () => `${sent.output()}\n--- server:\n${server.output()}`

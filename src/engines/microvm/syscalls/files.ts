@@ -1,5 +1,5 @@
 /** System calls on descriptors: read, write and their kin, seek, dup, fcntl, ioctl, pipes. */
-import type { Guest } from '../guest.js'
+import { type Guest, Interrupted } from '../guest.js'
 import { hostCall, NR } from '../libc.js'
 import { Protection } from '../mappings.js'
 import { allowedMode, MOST_FILES, O, type OpenFile } from '../open-files.js'
@@ -35,74 +35,113 @@ export function span(
 
 const waits = (file: OpenFile) => file.kind !== 'regular' && file.kind !== 'directory'
 
-/** A call that moves bytes between a file and one piece of guest memory. */
-function transfer(nr: number, reads: boolean, positioned: boolean) {
+/** Bytes on the host that a call reads or writes. */
+type Piece = readonly [start: bigint, length: number]
+
+/** read, write, pread, pwrite. */
+function transfer(reads: boolean, positioned = false) {
   return (guest: Guest, a: Arguments): number => {
     const file = guest.files.get(int(a[0]))
     if (file === undefined) return -E.EBADF
     if (positioned && long(a[3]) < 0) return -E.EINVAL
     if (file.kind === 'signalfd')
       return reads && !positioned ? readSignals(guest, file, a[1], size(a[2])) : -E.EINVAL
-    const place = span(guest, a[1], a[2], reads ? Protection.write : Protection.read)
-    if (place === undefined) return -E.EFAULT
-    return move(guest, file, nr, reads, place, positioned ? a[3] : undefined)
+    const piece = span(guest, a[1], a[2], reads ? Protection.write : Protection.read)
+    if (piece === undefined) return -E.EFAULT
+    return move(guest, file, reads, piece[1] > 0 ? [piece] : [], positioned ? a[3] : undefined)
   }
 }
 
-function move(
-  guest: Guest,
-  file: OpenFile,
-  nr: number,
-  reads: boolean,
-  [at, length]: [bigint, number],
-  offset?: bigint,
-): number {
-  const events = reads ? POLLIN : POLLOUT
-  const mayWait = offset === undefined && waits(file) && (file.flags & O.NONBLOCK) === 0
-  // A read waits where a stop is heard. Node has made the monitor's own pipes non-blocking: they are waited for, too.
-  if (mayWait && reads) guest.host.wait(file.hostFd, events, undefined)
-  let result = hostCall(nr, file.hostFd, at, length, offset ?? 0)
-  while (result === -E.EAGAIN && mayWait) {
-    guest.host.wait(file.hostFd, events, undefined)
-    result = hostCall(nr, file.hostFd, at, length, 0)
-  }
-  if (!reads && result > 0 && file.writtenFrom === undefined && file.kind === 'regular') {
-    const after = hostCall(NR.lseek, file.hostFd, 0, 1)
-    file.writtenFrom = at - guest.memory.base - BigInt(after - result)
-  }
-  if (result === -E.EPIPE) raiseBySelf(guest, SIGPIPE, CODE.user)
-  return result
-}
-
-/** readv, writev, preadv, pwritev: the pieces one after the other, until one is not filled. */
-function vector(nr: number, reads: boolean, positioned = false) {
+/** readv, writev, preadv, pwritev. */
+function vector(reads: boolean, positioned = false) {
   return (guest: Guest, a: Arguments): number => {
     const file = guest.files.get(int(a[0]))
     if (file === undefined) return -E.EBADF
     if (file.kind === 'signalfd') return -E.EINVAL
     const count = int(a[2])
     if (count < 0 || count > MOST_VECTORS || (positioned && long(a[3]) < 0)) return -E.EINVAL
-    const pieces = vectorAt(guest, a[1], count)
-    if (pieces.some(([, length]) => length >= 1n << 63n)) return -E.EINVAL
-    let total = 0
-    for (const [address, length] of pieces) {
-      if (length === 0n) continue
-      const place = span(guest, address, length, reads ? Protection.write : Protection.read)
-      if (place === undefined) return total > 0 ? total : -E.EFAULT
-      const done = move(guest, file, nr, reads, place, positioned ? a[3] + BigInt(total) : undefined)
-      if (done < 0) return total > 0 ? total : done
-      total += done
-      if (done < size(length)) break
-    }
-    return total
+    const pieces = vectorAt(guest, a[1], count, reads ? Protection.write : Protection.read)
+    return typeof pieces === 'number'
+      ? pieces
+      : move(guest, file, reads, pieces, positioned ? a[3] : undefined)
   }
 }
 
-/** Addresses and lengths, copied: what is read may lie over the table. */
-function vectorAt({ memory }: Guest, address: bigint, count: number): Array<readonly [bigint, bigint]> {
+/** The pieces of a guest's table, up to where memory is not accessible; or minus errno. */
+function vectorAt(guest: Guest, address: bigint, count: number, protection: number): Piece[] | number {
+  const { memory } = guest
   const table = memory.readable(address, count * VECTOR_SIZE)
   const word = (at: number) => memory.view.getBigUint64(table + at, true)
-  return Array.from({ length: count }, (_, i) => [word(i * VECTOR_SIZE), word(i * VECTOR_SIZE + 8)] as const)
+  const pieces: Piece[] = []
+  for (let at = 0; at < count * VECTOR_SIZE; at += VECTOR_SIZE) {
+    const length = word(at + 8)
+    if (length >= 1n << 63n) return -E.EINVAL
+    if (length === 0n) continue
+    const piece = span(guest, word(at), length, protection)
+    if (piece === undefined && pieces.length === 0) return -E.EFAULT
+    if (piece !== undefined) pieces.push(piece)
+    if (piece === undefined || piece[1] < size(length)) break
+  }
+  return pieces
+}
+
+/**
+ * Moves bytes between a file and guest memory. The host's descriptor may be one that never waits: then the waiting is done
+ * where a stop is heard. What was moved before a wait is neither lost nor moved twice: the call then ends with less.
+ */
+function move(guest: Guest, file: OpenFile, reads: boolean, pieces: Piece[], offset?: bigint): number {
+  const mayWait = offset === undefined && waits(file) && (file.flags & O.NONBLOCK) === 0
+  const nr = offset === undefined ? (reads ? NR.readv : NR.writev) : reads ? NR.preadv : NR.pwritev
+  const wait = () => guest.host.wait(file.hostFd, reads ? POLLIN : POLLOUT, undefined)
+  if (mayWait && reads && pieces.length > 0) wait()
+  let done = 0
+  for (let left = pieces; ; ) {
+    const result = hostCall(nr, file.hostFd, tableOf(left), left.length, offset ?? 0)
+    if (result === -E.EAGAIN && mayWait) {
+      try {
+        wait()
+        continue
+      } catch (error) {
+        if (error instanceof Interrupted && done > 0) return done
+        throw error
+      }
+    }
+    if (result === -E.EPIPE) raiseBySelf(guest, SIGPIPE, CODE.user)
+    if (result < 0) return done > 0 ? done : result
+    done += result
+    if (!reads) noteWrittenFrom(guest, file, pieces, result)
+    left = after(left, result)
+    // A write that may wait writes all of it.
+    if (reads || !mayWait || result === 0 || left.length === 0) return done
+  }
+}
+
+/** struct iovec, one a piece. */
+function tableOf(pieces: readonly Piece[]): Buffer {
+  const table = Buffer.alloc(Math.max(1, pieces.length) * VECTOR_SIZE)
+  for (const [i, [start, length]] of pieces.entries()) {
+    table.writeBigUInt64LE(start, i * VECTOR_SIZE)
+    table.writeBigUInt64LE(BigInt(length), i * VECTOR_SIZE + 8)
+  }
+  return table
+}
+
+/** What is left of the pieces without their first `count` bytes. */
+function after(pieces: readonly Piece[], count: number): Piece[] {
+  const left: Piece[] = []
+  for (const [start, length] of pieces) {
+    const skipped = Math.min(count, length)
+    count -= skipped
+    if (skipped < length) left.push([start + BigInt(skipped), length - skipped])
+  }
+  return left
+}
+
+/** The ScratchVM's images say where in memory a file's first bytes stood. */
+function noteWrittenFrom(guest: Guest, file: OpenFile, pieces: readonly Piece[], written: number): void {
+  if (file.kind !== 'regular' || file.writtenFrom !== undefined || written === 0) return
+  const behind = hostCall(NR.lseek, file.hostFd, 0, 1)
+  file.writtenFrom = pieces[0]![0] - guest.memory.base - BigInt(behind - written)
 }
 
 /** A call on a descriptor alone: its number is exchanged, the other arguments are plain numbers. */
@@ -178,7 +217,7 @@ function fcntl(guest: Guest, a: Arguments): number {
       return file.flags & ~(O.CREAT | O.EXCL | O.TRUNC | O.CLOEXEC)
     case F.SETFL:
       file.flags = (file.flags & ~SETTABLE) | (value & SETTABLE)
-      // The host's descriptor is the monitor's: only O_APPEND is passed on, and never to the standard streams.
+      // The host's descriptor never waits, or is the monitor's: only O_APPEND is passed on, to regular files.
       return file.kind === 'regular' ? hostCall(NR.fcntl, file.hostFd, F.SETFL, file.flags & O.APPEND) : 0
     case F.GETLK:
     case F.GETLK + 1:
@@ -213,7 +252,7 @@ function ioctl(guest: Guest, a: Arguments): number {
 function pipe(guest: Guest, address: bigint, flags: number): number {
   const at = guest.memory.writable(address, 8)
   const ends = Buffer.alloc(8)
-  const result = hostCall(293, ends, O.CLOEXEC)
+  const result = hostCall(NR.pipe2, ends, O.CLOEXEC | O.NONBLOCK)
   if (result < 0) return result
   const number = guest.files.newPipe()
   const name = `pipe:[${number}]`
@@ -243,16 +282,16 @@ function pipe(guest: Guest, address: bigint, flags: number): number {
 }
 
 export const fileCalls: readonly SystemCall[] = [
-  row(0, 'read', 'nan', transfer(NR.read, true, false)),
-  row(1, 'write', 'nan', transfer(NR.write, false, false)),
+  row(0, 'read', 'nan', transfer(true)),
+  row(1, 'write', 'nan', transfer(false)),
   row(3, 'close', 'n', (guest, a) => guest.files.close(int(a[0]))),
   row(5, 'fstat', 'na', fillsStructure(NR.fstat, 144)),
   row(8, 'lseek', 'nnn', onDescriptor(NR.lseek)),
   row(16, 'ioctl', 'naa', ioctl),
-  row(17, 'pread64', 'nann', transfer(NR.pread64, true, true)),
-  row(18, 'pwrite64', 'nann', transfer(NR.pwrite64, false, true)),
-  row(19, 'readv', 'nan', vector(NR.read, true)),
-  row(20, 'writev', 'nan', vector(NR.write, false)),
+  row(17, 'pread64', 'nann', transfer(true, true)),
+  row(18, 'pwrite64', 'nann', transfer(false, true)),
+  row(19, 'readv', 'nan', vector(true)),
+  row(20, 'writev', 'nan', vector(false)),
   row(22, 'pipe', 'a', (guest, a) => pipe(guest, a[0], 0)),
   row(32, 'dup', 'n', (guest, a) => duplicate(guest, int(a[0]), undefined, false)),
   row(33, 'dup2', 'nn', (guest, a) => duplicate(guest, int(a[0]), int(a[1]), false)),
@@ -272,8 +311,8 @@ export const fileCalls: readonly SystemCall[] = [
   }),
   row(221, 'fadvise64', 'nnnn', () => 0),
   row(285, 'fallocate', 'nnnn', onDescriptor(285, true)),
-  row(295, 'preadv', 'nann', vector(NR.pread64, true, true)),
-  row(296, 'pwritev', 'nann', vector(NR.pwrite64, false, true)),
+  row(295, 'preadv', 'nann', vector(true, true)),
+  row(296, 'pwritev', 'nann', vector(false, true)),
   row(292, 'dup3', 'nnn', (guest, a) =>
     a[0] === a[1] ? -E.EINVAL : duplicate(guest, int(a[0]), int(a[1]), (int(a[2]) & O.CLOEXEC) !== 0),
   ),
