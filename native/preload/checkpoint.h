@@ -124,7 +124,7 @@ bool has_ended(int32_t pid, const char *name);            /* with `name`: or is 
 void wait_for_writer(struct scratch *scratch);            /* until it lets the program go on, or has ended */
 /* shared.c */
 void note_what_is_shared(struct scratch *scratch);
-uint64_t total_pages(int32_t process);
+uint64_t total_pages(int directory, const char *statm); /* as that file of /proc says; 0: the process has ended, or is about to */
 bool is_orphan(int fd);
 /* threads.c */
 bool send_stop(uint32_t tid);

@@ -44,8 +44,10 @@ static void help(struct scratch *scratch, uint32_t exit_signal) {
   scratch->helper = call(getpid);
   const long writer = call(clone, exit_signal, 0, 0, 0, 0);
   if (writer == 0) become_writer(scratch);
+  TEXT(path, 32);
+  put(&path, "/proc/"), put_decimal(&path, writer), put(&path, "/statm");
   scratch->writer = writer;
-  scratch->copied_pages = failed(writer) ? 0 : total_pages(writer);
+  scratch->copied_pages = total_pages(AT_FDCWD, path.start);
   if (scratch->shares_nothing && scratch->copied_pages == scratch->pages) scratch->go = GO_RUN;
   __atomic_store_n(&scratch->measured, 1, __ATOMIC_RELEASE);
   call(exit, 0);

@@ -95,12 +95,10 @@ static bool note_files(struct scratch *scratch) {
   return found == count;
 }
 
-uint64_t total_pages(int32_t process) {
-  TEXT(path, 32);
+uint64_t total_pages(int directory, const char *statm) {
   char text[128];
   const char *at = text;
-  put(&path, "/proc/"), put_decimal(&path, process), put(&path, "/statm");
-  return read_text(AT_FDCWD, path.start, text, sizeof text) > 0 ? take_number(&at, 10) : 0;
+  return read_text(directory, statm, text, sizeof text) > 0 ? take_number(&at, 10) : 0;
 }
 
 /* False when it numbers the processes of another pid namespace. */

@@ -91,6 +91,8 @@ static void describe_first(struct writer *writer) {
   write_kept_content(writer);
   write_mappings(writer, true);
   if (scratch->has_locked_memory) describe_advice(writer, scratch->process_fd);
+  /* Of a program that is killed /proc shows less and less. */
+  if (writer->program_stands && total_pages(scratch->process_fd, "statm") == 0) fail(writer, "describe a program that has been killed", 0);
   close_the_programs_files(writer);
 }
 

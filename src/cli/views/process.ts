@@ -158,12 +158,16 @@ function memoryText(process: Process): string {
     sum.held += held
     sum.zero += zero
   }
-  const total = [...sums.values()].reduce((all, sum) => ({
-    mappings: all.mappings + sum.mappings,
-    size: all.size + sum.size,
-    held: all.held + sum.held,
-    zero: all.zero + sum.zero,
-  }))
+  const nothing: MemorySum = { mappings: 0, size: 0, held: 0, zero: 0 }
+  const total = [...sums.values()].reduce(
+    (all, sum) => ({
+      mappings: all.mappings + sum.mappings,
+      size: all.size + sum.size,
+      held: all.held + sum.held,
+      zero: all.zero + sum.zero,
+    }),
+    nothing,
+  )
   const row = (kind: string, sum: MemorySum) => [
     kind,
     String(sum.mappings),
