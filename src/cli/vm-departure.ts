@@ -1,5 +1,6 @@
 /** The source's side of `vm send` at a terminal: an image at rest, or a guest that runs here until it is gone. */
 import fs from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Start } from '../engines/microvm/messages.js'
 import { MicroVm } from '../engines/microvm/micro-vm.js'
 import { headerDigest, openMicroVmFile } from '../formats/microvm/image-file.js'
@@ -15,6 +16,9 @@ import type { GuestOptions } from './vm-options.js'
 import { exitCodeOf, grantCheckpoint, printBlock, refuseToGoOn, type SessionOptions } from './vm-session.js'
 import { type Wish, Wishes } from './vm-wishes.js'
 
+/** How often, and how far apart, locks are tried that were let go for the target. */
+const LOCK_ATTEMPTS = 30
+const LOCK_PAUSE_MS = 100
 /** How often a cut connection is made anew. */
 export const ATTEMPTS = 30
 
@@ -156,14 +160,19 @@ export async function sendRunning(
 
 /** Before a guest that was not sent goes on here. @throws LossError when it cannot: it is in its image */
 export async function takeLocksAgain(vm: MicroVm, image: string): Promise<void> {
-  try {
-    await vm.takeLocks()
-  } catch (error) {
-    if (!(error instanceof LossError)) throw error
-    throw new LossError(`the guest was not sent, and cannot go on: ${error.message}`, {
-      file: error.details.file,
-      hint: `later: imago vm restore ${image}`,
-    })
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await vm.takeLocks()
+    } catch (error) {
+      if (!(error instanceof LossError)) throw error
+      if (attempt === LOCK_ATTEMPTS)
+        throw new LossError(`the guest was not sent, and cannot go on: ${error.message}`, {
+          file: error.details.file,
+          hint: `later: imago vm restore ${image}`,
+        })
+    }
+    // A target on this host may have made the guest already, and lets go of it now.
+    await sleep(LOCK_PAUSE_MS)
   }
 }
 

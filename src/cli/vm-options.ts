@@ -2,7 +2,7 @@
 
 import path from 'node:path'
 import type { EngineName, Start } from '../engines/microvm/messages.js'
-import type { FilePolicy } from '../engines/microvm/restore.js'
+import type { FilePolicy } from '../engines/microvm/restore-files.js'
 import { LARGEST_MEMORY, SMALLEST_MEMORY } from '../formats/microvm/guest-layout.js'
 import { UsageError } from '../lib/errors.js'
 import type { Invocation, Option } from './command.js'

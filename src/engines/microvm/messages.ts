@@ -2,7 +2,7 @@
 import type { MessagePort } from 'node:worker_threads'
 import type { ErrorDetails } from '../../lib/errors.js'
 import type { StopHandle } from './cpu.js'
-import type { FilePolicy } from './restore.js'
+import type { FilePolicy } from './restore-files.js'
 
 export type EngineName = 'kvm' | 'unicorn'
 

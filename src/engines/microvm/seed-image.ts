@@ -21,7 +21,7 @@ import { GuestMemory } from './guest-memory.js'
 import { hostCall, NR } from './libc.js'
 import { Protection } from './mappings.js'
 import { O, OpenFiles } from './open-files.js'
-import { type RestoreGuestOptions, replaceContent } from './restore.js'
+import { type RestoreFilesOptions, replaceContent } from './restore-files.js'
 
 const SEEK_SET = 0
 
@@ -31,7 +31,7 @@ export function restoreSeedGuest(
   image: string,
   makeCpu: CpuFactory,
   host: HostSide,
-  options: RestoreGuestOptions,
+  options: RestoreFilesOptions,
 ): Guest {
   const { record, source } = readScratchRecord(image)
   source.close()
@@ -87,7 +87,7 @@ function stateOf(record: ScratchRecord, file: string): CpuState {
 }
 
 /** The image knows of a file its path, flags and offset: it must be there, and reach to its offset. */
-function restoreFiles(record: ScratchRecord, image: string, options: RestoreGuestOptions): OpenFiles {
+function restoreFiles(record: ScratchRecord, image: string, options: RestoreFilesOptions): OpenFiles {
   const files = new OpenFiles(options.rootFolder ?? '.', options.readOnly)
   try {
     files.connectStandardStreams()
