@@ -5,6 +5,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { DeviceState } from '../../formats/qemu/device-state.js'
 import { openStream, type QemuStream } from '../../formats/qemu/stream.js'
 import { syncDirectory, temporaryName } from '../../lib/atomic-file.js'
 import { PeerError } from '../../lib/errors.js'
@@ -120,13 +121,26 @@ function settle(file: string): QemuStream {
       ['cpu_ticks_offset', now],
       ['cpu_clock_offset', now],
     ])
-    stream.write(file, { devices: [settled], memory: new Map() })
+    // One that was stepped stands in a debugger, where no machine that is loaded can stand.
+    const paused = withRunState(stream.requireDevice('globalstate'), 'paused')
+    stream.write(file, { devices: [settled, paused], memory: new Map() })
     return stream
   } finally {
     stream.source.close()
   }
 }
 const ICOUNT = 'timer/icount.qemu_icount'
+
+/** QEMU's section `globalstate`: the name of the state that the machine was in, which its loader takes it into. */
+function withRunState(device: DeviceState, name: string): DeviceState {
+  const field = device.get('runstate')
+  const padded = new Uint8Array(field instanceof Uint8Array ? field.length : 0)
+  padded.set(Buffer.from(name))
+  return device.patched([
+    ['size', BigInt(name.length + 1)],
+    ['runstate', padded],
+  ])
+}
 
 /**
  * Without icount it is the host's, which both count from the start of the machine: its ticks and its nanoseconds

@@ -4,8 +4,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Emulator } from '../../../src/engines/qemu/emulator.js'
-import { monitor } from '../../../src/engines/qemu/instructions.js'
 import { DEFAULT_APPEND, DEFAULT_LINE, machineWords } from '../../../src/engines/qemu/machine-line.js'
+import { monitor } from '../../../src/engines/qemu/monitor.js'
 import { saveMachine } from '../../../src/engines/qemu/save.js'
 import { readImage } from '../../../src/formats/registry.js'
 import type { MachineImage } from '../../../src/model/machine.js'
