@@ -28,8 +28,9 @@ export class LogBrake {
   #goal = Number.POSITIVE_INFINITY
   #reached: (() => void) | undefined
 
-  private constructor(emulator: Emulator, log: net.Socket) {
+  private constructor(emulator: Emulator, fd: number) {
     this.#emulator = emulator
+    const log = new net.Socket({ fd, readable: true, writable: false })
     this.#log = log
     log.on('data', bytes => {
       for (let at = bytes.indexOf(LINE_END); at >= 0; at = bytes.indexOf(LINE_END, at + 1)) this.#lines++
@@ -45,9 +46,8 @@ export class LogBrake {
     execFileSync('mkfifo', [fifo], { timeout: 60_000 })
     // Open for writing, too: else it would end, or keep QEMU waiting, whenever the other end is not open.
     const fd = fs.openSync(fifo, fs.constants.O_RDWR | fs.constants.O_NONBLOCK)
-    const brake = new LogBrake(emulator, new net.Socket({ fd, readable: true, writable: false }))
     await monitor(emulator, [`logfile ${fifo}`])
-    return brake
+    return new LogBrake(emulator, fd)
   }
 
   /** Lets the machine run until about `lines` have been logged, or none for a second. Returns how many were. */
@@ -67,15 +67,11 @@ export class LogBrake {
     const stopped = qmp.execute('stop').then(() => true)
     // It stops at the end of a block, which it may have to log before.
     while (!(await Promise.race([stopped, sleep(DRAIN_MS, false)]))) this.#log.resume()
-    await this.release()
-    return this.#lines
-  }
-
-  /** Takes whatever comes, from now on. */
-  async release(): Promise<void> {
+    // From now on whatever comes is taken; what is left is not of the next run.
     this.#goal = Number.POSITIVE_INFINITY
     this.#log.resume()
     for (let seen = -1; seen !== this.#lines; await sleep(1)) seen = this.#lines
+    return this.#lines
   }
 
   /** QEMU must not log any more, or have ended. */

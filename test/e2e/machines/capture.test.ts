@@ -12,7 +12,7 @@ import { packageRoot } from '../../../src/lib/parts.js'
 import { imago } from '../../helpers/imago.js'
 import { rounds } from '../../helpers/rounds.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
-import { must, needsQemu, readText, timerGuest, timerLines } from './guests.js'
+import { must, needsQemu, readText, resumedWords, timerGuest, timerLines } from './guests.js'
 
 /** A machine with much that gem5 and Palacios have not. */
 const manyDevices = (disk: string) => [
@@ -49,16 +49,18 @@ describe('a fresh capture with VGA, disks, network and USB', () => {
 })
 
 describe('the moment of a capture', () => {
-  it('is the very instruction that was asked for', context => {
+  it('is the very instruction that was asked for', async context => {
     needsQemu(context)
     const image = path.join(temporaryFolder(), 'image')
     must(
       ...['vm', 'capture', '--kernel', timerGuest, '--memory', '32M', '--icount'],
-      ...['--until', 'instructions:1_234_567', '-o', image],
+      ...['--until', 'instructions:5_712_345', '-o', image],
     )
     const stream = openStream(image)
     stream.source.close()
-    expect(stream.requireDevice('timer').integer('timer/icount.qemu_icount')).toBe(1_234_567n)
+    expect(stream.requireDevice('timer').integer('timer/icount.qemu_icount')).toBe(5_712_345n)
+    // It can be resumed, though it was stepped as by a debugger.
+    expect(await resumedWords(image, /^n=\d+ .*\r?\n/m)).toMatch(/tsc=\d+/)
   })
 
   it('is the same machine byte for byte when the same instruction is asked for again', context => {

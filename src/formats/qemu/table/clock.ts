@@ -14,8 +14,10 @@ export const bits = (mask: number) => ({
 /** Ticks of the APIC timer before division, and of the TSC under -icount, per second. */
 export const QEMU_APIC_RATE = 1_000_000_000
 
-/** From the neutral picoseconds to nanoseconds: up, so that nothing happens early. */
-export const toNs = (ps: bigint) => (ps + PS - 1n) / PS
+/** What is due at this moment and has not happened: the least time that there is. */
+export const DUE = 1n
+/** From the neutral picoseconds to nanoseconds: up, so that nothing happens early; what is due stays due. */
+export const toNs = (ps: bigint) => (ps === DUE ? 0n : (ps + PS - 1n) / PS)
 
 const ICOUNT = 'timer/timer/icount.qemu_icount'
 const BIAS = 'timer/timer/icount.qemu_icount_bias'

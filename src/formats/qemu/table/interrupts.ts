@@ -1,7 +1,7 @@
 /** Local APIC, I/O APIC and the two 8259A. Sources: QEMU hw/intc/{apic,ioapic,i8259}_common.c. */
 import { apicDivideShift, lvtNames } from '../../../isa/pc.js'
 import { type CompoundRow, type Row, row, rows } from '../../machine-table.js'
-import { bits, type Fields, PS, QEMU_APIC_RATE, toNs, virtualNow } from './clock.js'
+import { bits, DUE, type Fields, PS, QEMU_APIC_RATE, toNs, virtualNow } from './clock.js'
 
 /** KVM's multiprocessing state of a CPU that waits in HLT. */
 const KVM_HALTED = 3n
@@ -59,8 +59,7 @@ export const apic: Row<Fields>[] = [
       if (cpu.apic === undefined) return
       const expiry = raw.integer('apic/timer_expiry')
       const left = expiry - virtualNow(raw)
-      // An expiry in the past is one that is due.
-      cpu.apic.timer.remaining = expiry === -1n ? undefined : (left > 0n ? left : 1n) * PS
+      cpu.apic.timer.remaining = expiry === -1n ? undefined : left > 0n ? left * PS : DUE
       cpu.apic.timer.rate = QEMU_APIC_RATE
     },
     write({ cpu }, raw) {
@@ -69,11 +68,12 @@ export const apic: Row<Fields>[] = [
       const shift = BigInt(apicDivideShift(divide))
       const now = virtualNow(raw)
       raw.set('apic/count_shift', shift)
-      const period = BigInt(initialCount) << shift
+      // QEMU counts through zero (apic_next_timer): with a shorter period it would fire again at once.
+      const period = (BigInt(initialCount) + 1n) << shift
       if (remaining === undefined) {
         raw.set('apic/timer_expiry', -1n)
         raw.set('apic/next_time', 0n)
-        raw.set('apic/initial_count_load_time', now - period - (initialCount ? 1n << shift : 0n))
+        raw.set('apic/initial_count_load_time', now - period)
       } else {
         const next = now + toNs(remaining)
         raw.set('apic/timer_expiry', next)
