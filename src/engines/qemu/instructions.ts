@@ -95,7 +95,7 @@ export async function runInstructions(
   try {
     await runBraked(emulator, brake, left, caution)
     // Where it sleeps in HLT, no time passes while it is stepped: it has to run until the timer that wakes it.
-    while (!(await stepWhileAwake(emulator, left))) await brake.run(1)
+    while (!(await stepWhileAwake(emulator, left))) await brake.wake()
     for (const spellings of fullSpeed) await monitor(emulator, spellings)
   } finally {
     brake.close()
