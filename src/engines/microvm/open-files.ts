@@ -94,7 +94,7 @@ export class OpenFiles {
     this.rootFolder = path.resolve(rootFolder)
     this.readOnly = readOnly
     // openat2 for the root itself must not be confined: a plain open.
-    this.#root = hostCall(2, cPath(this.rootFolder), O.PATH | O.DIRECTORY | O.CLOEXEC)
+    this.#root = hostCall(2, Buffer.from(`${this.rootFolder}\0`), O.PATH | O.DIRECTORY | O.CLOEXEC)
     if (this.#root < 0)
       throw new UsageError('the root folder of the guest cannot be opened', { file: this.rootFolder })
   }
@@ -145,12 +145,6 @@ export class OpenFiles {
     return this.placeLowest(opened, (flags & O.CLOEXEC) !== 0)
   }
 
-  /** True for the image that the guest's memory is mapped from: it would change, or lose, its own memory. */
-  isOwnImage(absolutePath: string): boolean {
-    if (this.ownImage === undefined) return false
-    return this.withPath(absolutePath, true, fd => (identityOf(fd) === this.ownImage ? 1 : 0)) === 1
-  }
-
   /** The same without giving it a descriptor. */
   openHost(absolutePath: string, flags: number, mode: number, name = absolutePath): OpenFile | number {
     // A guest's FIFO would block the monitor: opened without waiting, then refused. With O_PATH nothing is opened.
@@ -167,6 +161,12 @@ export class OpenFiles {
     }
     const kind = type === S_IFDIR ? 'directory' : 'regular'
     return { kind, hostFd: fd, path: absolutePath, name, flags, mode, references: 0 }
+  }
+
+  /** True for the image that the guest's memory is mapped from: it would change, or lose, its own memory. */
+  isOwnImage(absolutePath: string): boolean {
+    if (this.ownImage === undefined) return false
+    return this.withPath(absolutePath, true, fd => (identityOf(fd) === this.ownImage ? 1 : 0)) === 1
   }
 
   /** Lowest free descriptor from `from` on. */

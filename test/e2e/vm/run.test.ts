@@ -33,6 +33,17 @@ test('with --keep-running a guest goes on after its save, and so does its image'
   expect(fs.readFileSync(file, 'utf8')).toBe(whole)
 })
 
+test('a root folder whose name is not ASCII is found, and again by its image', ({ skip }) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const cwd = path.join(temporaryFolder(), 'Wurzel – 根')
+  fs.mkdirSync(cwd)
+  expect(imago(['vm', 'run', '-q', '-o', 'größe.vm', guest('caramba')], { cwd }).code).toBe(0)
+  expect(imago(['vm', 'restore', '-q', path.join(cwd, 'größe.vm')]).code).toBe(0)
+  const text = fs.readFileSync(path.join(cwd, 'ay_caramba.txt'), 'utf8')
+  expect(text).toBe('Hello World !!!\nBye Bye !!!\n')
+})
+
 test('a guest has the umask of its monitor, and may change it', ({ skip }) => {
   const missing = missingForGuests()
   skip(missing !== undefined, missing)
