@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <threads.h>
 #include <time.h>
 
 struct joinable {
@@ -61,3 +62,4 @@ int __imago_pthread_tryjoin_np(pthread_t thread, void **result) {
   if (failed == 0) forget(thread);
   return failed;
 }
+int __imago_thrd_detach(pthread_t thread) { return __imago_pthread_detach(thread) == 0 ? thrd_success : thrd_error; }

@@ -4,10 +4,9 @@
  * so a thread that goes on elsewhere just returns from the call.
  */
 #include "runtime.h"
+#include <stdint.h>
 #include <stdlib.h>
 
-/* How deep the thread is in libc functions that call back: frames of libc lie between those of the program. */
-_Thread_local unsigned long __imago_held;
 /* Set by IMAGO_SCRAMBLE=1, for tests: every poll parks for no time and returns with other callee-saved registers. */
 static int scramble;
 
@@ -23,8 +22,31 @@ __attribute__((naked, noinline)) static void scramble_registers(void) {
 #endif
 }
 
+/* What a frame pointer leads to, on both ISAs. */
+struct record {
+  const struct record *caller;
+  uintptr_t return_address;
+};
+/* Size of the shadow frame at each site (src/toolchain/shadow-frames.ts), and where the program's own code lies (layout.ts). */
+extern const unsigned long __imago_site_sizes[];
+extern const char __imago_program_start[], __imago_program_end[], __imago_leave[];
+
+/*
+ * Whether the thread's frames are those of its shadow stack, one for one, up to its outermost function. In what libc called back, in a signal
+ * handler, in a constructor they are not: there somebody returns to where no site is.
+ */
+static int is_described(const struct record *record) {
+  const char *shadow = __imago_thread.shadow_pointer;
+  for (; record->return_address != (uintptr_t)__imago_leave; record = record->caller) {
+    const int is_ours = record->return_address >= (uintptr_t)__imago_program_start && record->return_address < (uintptr_t)__imago_program_end;
+    if (!is_ours || shadow >= __imago_thread.shadow_base) return 0;
+    shadow += __imago_site_sizes[*(const unsigned long *)shadow];
+  }
+  return shadow == __imago_thread.shadow_base;
+}
+
 void __imago_park(void) {
-  if (__imago_request == 0 || __imago_held != 0) return;
+  if (__imago_request == 0 || !is_described(__builtin_frame_address(0))) return;
   if (scramble) {
     __attribute__((musttail)) return scramble_registers();
   }

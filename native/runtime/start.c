@@ -21,7 +21,6 @@ extern const char __imago_storage_start[], __imago_storage_end[];
 static _Thread_local int is_main;
 volatile unsigned long __imago_request, __imago_parked, __imago_threads = 1;
 
-extern _Thread_local unsigned long __imago_held;
 extern const unsigned char __imago_identity_value[32];
 unsigned char __imago_identity[32];
 
@@ -51,7 +50,6 @@ void __imago_enter_first_thread(void) { __imago_enter_thread(MAIN_SHADOW); }
 
 /* The result of the outermost function: of main, or of a thread. */
 __attribute__((used, noreturn)) void __imago_ended(long result) {
-  __imago_held++; /* what libc calls from here on, it calls from frames of its own */
   if (is_main) exit((int)result);
   pthread_exit((void *)result);
 }

@@ -1,15 +1,14 @@
 /*
- * Threads, handlers and callbacks of the program: each thread has a shadow stack of its own, and while libc's frames lie
- * between those of the program no poll parks. Compiled code calls these under libc's names (src/toolchain/renames.ts).
+ * Threads and handlers of the program: each thread has a shadow stack of its own, and a handler one below whatever it interrupts.
+ * Compiled code calls these under libc's names (src/toolchain/renames.ts).
  */
 #define _GNU_SOURCE
 #include "runtime.h"
 #include <pthread.h>
-#include <search.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <threads.h>
 
-extern _Thread_local unsigned long __imago_held;
 struct joinable; /* joinable.c */
 struct joinable *__imago_joinable_room(void);
 void __imago_joinable_add(struct joinable *, pthread_t);
@@ -70,67 +69,22 @@ int __imago_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, 
   return failed;
 }
 
-_Noreturn void __imago_pthread_exit(void *result) {
-  __imago_held++; /* destructors of keys are called from libc */
-  pthread_exit(result);
-}
-_Noreturn void __imago_exit(int status) {
-  __imago_held++; /* and so are the functions of atexit */
-  exit(status);
+/* C11's threads are POSIX's in musl. Their functions return an int, so nobody looks at the upper half of the result. */
+int __imago_thrd_create(thrd_t *thread, thrd_start_t function, void *argument) {
+  int failed = __imago_pthread_create(thread, NULL, (void *(*)(void *))(void *)function, argument);
+  return failed == 0 ? thrd_success : failed == 11 ? thrd_nomem : thrd_error;
 }
 
-/* Functions that call back. */
-typedef int compare(const void *, const void *);
-void __imago_qsort(void *base, size_t count, size_t size, compare *with) {
-  __imago_held++;
-  qsort(base, count, size, with);
-  __imago_held--;
-}
-void *__imago_bsearch(const void *key, const void *base, size_t count, size_t size, compare *with) {
-  __imago_held++;
-  void *found = bsearch(key, base, count, size, with);
-  __imago_held--;
-  return found;
-}
-void *__imago_tsearch(const void *key, void **root, compare *with) {
-  __imago_held++;
-  void *found = tsearch(key, root, with);
-  __imago_held--;
-  return found;
-}
-void *__imago_tfind(const void *key, void *const *root, compare *with) {
-  __imago_held++;
-  void *found = tfind(key, root, with);
-  __imago_held--;
-  return found;
-}
-void *__imago_tdelete(const void *key, void **root, compare *with) {
-  __imago_held++;
-  void *found = tdelete(key, root, with);
-  __imago_held--;
-  return found;
-}
-void __imago_twalk(const void *root, void (*action)(const void *, VISIT, int)) {
-  __imago_held++;
-  twalk(root, action);
-  __imago_held--;
-}
-void *__imago_lfind(const void *key, const void *base, size_t *count, size_t size, compare *with) {
-  __imago_held++;
-  void *found = lfind(key, base, count, size, with);
-  __imago_held--;
-  return found;
-}
-int __imago_pthread_once(pthread_once_t *once, void (*function)(void)) {
-  __imago_held++;
-  int failed = pthread_once(once, function);
-  __imago_held--;
-  return failed;
+/* libc calls the function last, in the place of its own frame; here a frame of the runtime stays in between. */
+void __imago__pthread_cleanup_pop(struct __ptcb *entry, int run) {
+  _pthread_cleanup_pop(entry, 0);
+  if (run) entry->__f(entry->__x);
+  __asm__ volatile("");
 }
 
 /*
  * Signal handlers run on top of whatever the thread does, perhaps between the first store into a new shadow frame and
- * the store of the pointer to it: so they begin below the largest frame there can be, and do not park.
+ * the store of the pointer to it: so they begin below the largest frame there can be, and no poll in them parks.
  */
 extern const unsigned long __imago_frame_sizes[], __imago_frame_count;
 typedef void handler(int);
@@ -150,11 +104,9 @@ static unsigned long largest_frame(void) {
 
 static void handle(int number, siginfo_t *info, void *context) {
   char *pointer = __imago_thread.shadow_pointer;
-  __imago_held++;
   __imago_thread.shadow_pointer = pointer - largest_frame();
   ((handler_with_context *)handlers[number])(number, info, context);
   __imago_thread.shadow_pointer = pointer;
-  __imago_held--;
 }
 
 int __imago_sigaction(int number, const struct sigaction *wanted, struct sigaction *old) {

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <sys/wait.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -67,6 +68,20 @@ int __imago_wait_sem_wait(sem_t *semaphore) {
   }
 }
 
+/* C11's threads, mutexes and conditions are POSIX's in musl. */
+int __imago_wait_thrd_join(thrd_t thread, int *result) {
+  void *given;
+  if (__imago_wait_pthread_join(thread, &given) != 0) return thrd_error;
+  if (result != NULL) *result = (int)(long)given;
+  return thrd_success;
+}
+int __imago_wait_mtx_lock(mtx_t *mutex) {
+  return __imago_wait_pthread_mutex_lock((pthread_mutex_t *)mutex) == 0 ? thrd_success : thrd_error;
+}
+int __imago_wait_cnd_wait(cnd_t *condition, mtx_t *mutex) {
+  return __imago_wait_pthread_cond_wait((pthread_cond_t *)condition, (pthread_mutex_t *)mutex) == 0 ? thrd_success : thrd_error;
+}
+
 /* A barrier of our own in the room of libc's: { lock, limit, arrived, round }. */
 struct barrier {
   volatile int lock;
@@ -122,6 +137,7 @@ int __imago_wait_nanosleep(const struct timespec *wanted, struct timespec *left)
     POINT();
   }
 }
+int __imago_wait_thrd_sleep(const struct timespec *wanted, struct timespec *left) { return __imago_wait_nanosleep(wanted, left); }
 unsigned __imago_wait_sleep(unsigned seconds) {
   struct timespec wanted = {seconds, 0}, left;
   return __imago_wait_nanosleep(&wanted, &left) == 0 ? 0 : (unsigned)left.tv_sec;

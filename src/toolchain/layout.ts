@@ -151,6 +151,10 @@ function filesWithOneText(inputs: readonly InputSection[]): Set<string> {
   return new Set([...count].filter(([, sections]) => sections === 1).map(([file]) => file))
 }
 
+/** The object that holds all of the program's own code, and the symbols around that. */
+const PROGRAM = 'program.o'
+export const PROGRAM_RANGE = ['__imago_program_start', '__imago_program_end'] as const
+
 /** The linker script of one ISA. Sections the plan does not know go to the end of their category, where lld warns of overlaps. */
 export function linkerScript(layout: Layout, isa: IsaName): string {
   const hex = (value: number) => `0x${value.toString(16)}`
@@ -164,8 +168,11 @@ export function linkerScript(layout: Layout, isa: IsaName): string {
     category === '.bss' ? '    *(.bss .bss.* COMMON)' : `    *(${category} ${category}.*)`,
     '  }',
   ]
+  const own = layout.sections.filter(each => each.category === '.text' && each.file === PROGRAM)
   return `${[
     'SECTIONS {',
+    `  ${PROGRAM_RANGE[0]} = ${hex(Math.min(...own.map(each => each.address)))};`,
+    `  ${PROGRAM_RANGE[1]} = ${hex(Math.max(...own.map(each => each.address + each.size)))};`,
     `  . = ${hex(IMAGE_BASE)} + SIZEOF_HEADERS;`,
     ...place('.text'),
     '  .init : { KEEP(*(.init)) }',

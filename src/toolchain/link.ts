@@ -3,7 +3,14 @@ import fs from 'node:fs/promises'
 import path from 'node:path'
 import { ElfFile } from '../lib/elf.js'
 import type { IsaName } from '../model/process.js'
-import { type Layout, linkerScript, planLayout, readLinkMap, requireSameAddresses } from './layout.js'
+import {
+  type Layout,
+  linkerScript,
+  PROGRAM_RANGE,
+  planLayout,
+  readLinkMap,
+  requireSameAddresses,
+} from './layout.js'
 import { isaNames } from './program.js'
 import { type Tools, targets } from './tools.js'
 
@@ -41,7 +48,7 @@ export async function linkBoth(
   const first = await Promise.all(
     isaNames.map(async isa => {
       const [output, map] = [path.join(folder, `first.${isa}`), path.join(folder, `first.${isa}.map`)]
-      await link(isa, output, [`-Map=${map}`])
+      await link(isa, output, [`-Map=${map}`, ...PROGRAM_RANGE.map(name => `--defsym=${name}=0`)])
       return { inputs: readLinkMap(await fs.readFile(map, 'utf8')), own: ownSize(output) }
     }),
   )

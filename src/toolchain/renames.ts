@@ -6,17 +6,17 @@ import { functionsOf, type Module } from './ir.js'
 
 /** `name` becomes `__imago_name`, or for what may wait long (`waiting.c`) `__imago_wait_name`. */
 const wrapped = [
-  // threads.c: own shadow stacks; frames of libc between those of the program; handlers
-  ...['pthread_create', 'pthread_exit', 'pthread_once', 'exit', 'signal', 'sigaction'],
-  ...['qsort', 'bsearch', 'tsearch', 'tfind', 'tdelete', 'twalk', 'lfind'],
+  // threads.c: own shadow stacks; handlers
+  ...['pthread_create', 'thrd_create', '_pthread_cleanup_pop', 'signal', 'sigaction'],
   // joinable.c: which threads have records that outlive them
-  ...['pthread_detach', 'pthread_timedjoin_np', 'pthread_tryjoin_np'],
+  ...['pthread_detach', 'thrd_detach', 'pthread_timedjoin_np', 'pthread_tryjoin_np'],
   // abi.c: numbers and structures that differ
   ...['open', 'openat', 'fcntl', 'stat', 'lstat', 'fstat', 'fstatat', 'epoll_ctl', 'epoll_wait'],
   ...['feclearexcept', 'feraiseexcept', 'fetestexcept', 'fegetround', 'fesetround'],
 ]
 const waiting = [
   ...['pthread_join', 'pthread_mutex_lock', 'pthread_cond_wait', 'sem_wait'],
+  ...['thrd_join', 'mtx_lock', 'cnd_wait', 'thrd_sleep'],
   ...['pthread_barrier_init', 'pthread_barrier_wait', 'pthread_barrier_destroy'],
   ...['nanosleep', 'sleep', 'usleep', 'read', 'waitpid', 'wait'],
 ]

@@ -51,6 +51,7 @@ export function addShadowFrames(
   const functions: string[] = []
   const types: string[] = []
   const sizes: string[] = []
+  const siteSizes = ['i64 0']
   for (const fn of functionsOf(module)) {
     if (!migratable.has(fn.name)) continue
     const frame = new Frame(fn, functions.length, isSite, locations)
@@ -61,6 +62,7 @@ export function addShadowFrames(
         function: fn.name,
         source: locations.of(instruction) ?? source,
       })
+      siteSizes.push(`i64 ${frame.size}`)
       return sites.length
     })
     functions.push(fn.name)
@@ -77,6 +79,7 @@ export function addShadowFrames(
     'declare void @llvm.experimental.stackmap(i64, i32, ...)',
     'declare ptr @llvm.ptrmask.p0.i64(ptr, i64)',
     `@${FRAME_SIZES} = constant [${sizes.length} x i64] [${sizes.join(', ')}], section ".imago.frames"`,
+    `@__imago_site_sizes = constant [${siteSizes.length} x i64] [${siteSizes.join(', ')}]`,
     `@__imago_frame_count = constant i64 ${sizes.length}`,
   )
   return { sites, functions }

@@ -39,6 +39,7 @@ const workloads: ReadonlyArray<readonly [string, readonly string[]]> = [
   ['test/e2e/cc/programs/loops', []],
   ['test/e2e/cc/programs/gotos', []],
   ['test/e2e/cc/programs/c11', []],
+  ['test/e2e/cc/programs/callbacks', []],
 ]
 
 describe('imago cc', () => {
