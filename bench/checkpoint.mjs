@@ -8,6 +8,8 @@
  *   restore  from the start of the restorer (myrestart, criu restore) to the first beat of the restored program
  *   image    bytes on disk
  *   least    the shortest pause of all rounds: on a machine with other work, what is the tool's own
+ *
+ * First a small program measures itself: how long it stands still for a checkpoint (asked for by kill -12), and for a bare fork.
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
@@ -141,6 +143,20 @@ async function measure(engine, size, kind) {
   return { pause, total, restore, size: bytes / 2 ** 20 }
 }
 
+/** Medians of a program of 1 MB, milliseconds. */
+function measureSmall() {
+  const small = path.join(folder, 'standstill')
+  execFileSync('gcc', ['-O2', '-o', small, path.join(root, 'workloads/bench/standstill.c')])
+  const library = execFileSync(imago, ['path', 'libckpt.so'], { encoding: 'utf8' }).trim()
+  const said = execFileSync(small, ['1', '50'], {
+    env: { ...process.env, LD_PRELOAD: library, IMAGO_OUTPUT: path.join(folder, 'small') },
+    stdio: ['ignore', 'pipe', 'ignore'], // a file would be part of what a checkpoint keeps
+    encoding: 'utf8',
+  })
+  const [pause, fork] = said.split(' ').map(time => Number(time) / 1e6)
+  return { pause, fork }
+}
+
 /** Processes that run `binary`, restored ones included. */
 function pidsOf(binary) {
   return fs
@@ -158,6 +174,10 @@ function pidsOf(binary) {
 
 const median = numbers => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]
 const figures = ['pause', 'total', 'restore', 'size']
+const small = measureSmall()
+console.log(
+  `1 MB stands still for ${small.pause.toFixed(2)} ms, of which a bare fork takes ${small.fork.toFixed(2)} (medians of 50)`,
+)
 console.log(
   `medians of ${values.rounds}; milliseconds, image in MiB${criuCommand ? '' : '; no criu on this host: npm run setup -- criu'}`,
 )

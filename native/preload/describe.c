@@ -174,11 +174,10 @@ static void find_tracer(struct writer *writer) {
   if (writer->scratch->tracer != 0) add_loss(writer, "a debugger attached to it", tracer.start);
 }
 
-/** Also what only the program has, not its copy: while it stands still, or as it was noted. */
+/** What only the program has, not its copy: while it stands still, or as it was noted. */
 void describe_what_changes(struct writer *writer) {
   writer->image = add_record(writer, LIST_IMAGE);
   writer->process = add_record(writer, LIST_PROCESS);
-  describe_status(writer);
   find_tracer(writer);
   if (writer->scratch->has_children) find_children(writer);
 }
@@ -187,6 +186,7 @@ void describe_what_changes(struct writer *writer) {
 void describe_process(struct writer *writer) {
   struct note_process *process = writer->process;
   describe_image(writer);
+  describe_status(writer);
   describe_threads(writer);
   describe_layout(writer);
   describe_actions(writer);

@@ -44,7 +44,7 @@ int main(int count, char **words) {
   prctl(PR_SET_NAME, "a new name");
   prctl(PR_SET_TIMERSLACK, 123456);
   if (count > 1) words[1][0] = 'X'; /* shows in /proc/self/cmdline */
-  struct rlimit limit = {1234, 2345}, found;
+  struct rlimit limit = {123, 234}, found; /* lower than any usual one, which root need not be allowed to raise */
   setrlimit(RLIMIT_NOFILE, &limit);
   limit = (struct rlimit){0, 0};
   setrlimit(RLIMIT_CORE, &limit);
@@ -78,7 +78,7 @@ int main(int count, char **words) {
   check(sched_getaffinity(0, sizeof processors, &processors) == 0 && CPU_COUNT(&processors) == 1 && CPU_ISSET(0, &processors), "processors");
   check(effective_capabilities() == capabilities, "capabilities: %lx, were %lx", effective_capabilities(), capabilities);
   getrlimit(RLIMIT_NOFILE, &found);
-  check(found.rlim_cur == 1234 && found.rlim_max == 2345, "limit of open files: %lu", found.rlim_cur);
+  check(found.rlim_cur == 123 && found.rlim_max == 234, "limit of open files: %lu", found.rlim_cur);
   getrlimit(RLIMIT_CORE, &found);
   check(found.rlim_cur == 0 && found.rlim_max == 0, "limit of cores");
   check(read_file("/proc/self/cmdline", line_after, sizeof line_after) == line_size && memcmp(line, line_after, line_size) == 0, "arguments");

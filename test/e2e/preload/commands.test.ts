@@ -182,7 +182,7 @@ test('a plain user freezes and restores, without root', async ({ skip }) => {
     fs.copyFileSync(nativePart(part), path.join(folder, part))
     fs.chmodSync(path.join(folder, part), 0o755)
   }
-  compile(folder, 'counter', counter)
+  fs.chmodSync(compile(folder, 'counter', counter), 0o755)
   fs.chmodSync(folder, 0o777)
   const user = { uid: 65534, gid: 65534, cwd: folder } as const
   const out = fs.openSync(path.join(folder, 'out'), 'a', 0o666)

@@ -129,7 +129,13 @@ test('who stops and continues only the program itself does so to what stands for
   const image = path.join(folder, 'image')
   expect(imago(['checkpoint', String(first.pid), '-o', image, '--stop'])).toMatchObject({ code: 0 })
   await until(() => first.signalCode !== null) // its id is free
-  const standIn = spawn(nativePart('myrestart'), [image], { stdio: 'ignore' })
+  // As a shell does: in a process group of its own. One that nobody of the session looks after is not stopped by SIGTSTP.
+  const own = compile(
+    folder,
+    'own',
+    '#include <unistd.h>\nint main(int count, char **words) { return count > 1 && setpgid(0, 0) == 0 ? execv(words[1], words + 1) : 2; }',
+  )
+  const standIn = spawn(own, [nativePart('myrestart'), image], { stdio: 'ignore' })
   onTestFinished(() => void standIn.kill('SIGKILL'))
   const pid = standIn.pid!
   const program = () => Number(read(`/proc/${pid}/task/${pid}`, 'children').split(' ')[0])
