@@ -179,6 +179,11 @@ export class Memory {
     return new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true)
   }
 
+  /** The same, or undefined where the image does not hold it. */
+  tryReadU64(address: Address): bigint | undefined {
+    return this.covers(address, address + 8n) ? this.readU64(address) : undefined
+  }
+
   /** This memory with [start, end) taken out. */
   without(start: Address, end: Address): Memory {
     const kept: Extent[] = []

@@ -17,7 +17,7 @@ export function joinableThreads(memory: Memory, source: ProgramBinary): Address[
   const head = source.address(runtimeSymbols.joinable)
   const records = new Set<Address>()
   // Untouched bss is not in an image: nobody was ever to be joined.
-  let at = memory.covers(head, head + 8n) ? memory.readU64(head) : 0n
+  let at = memory.tryReadU64(head) ?? 0n
   while (at !== 0n) {
     const record = memory.readU64(at + 8n)
     if (records.has(record) || records.size > LIMIT_THREADS)

@@ -80,7 +80,7 @@ export function movePointers(memory: Memory, stack: MainStack, layout: AddressSp
   // argc, argv and a zero, envp and a zero: words up to the vector; two zeros have been seen when it begins.
   let zeros = 0
   for (let at = layout.startStack + 8n; zeros < 2 && at + 8n <= old.end; at += 8n) {
-    const word = wordAt(memory, at)
+    const word = memory.tryReadU64(at)
     if (word === undefined) break
     if (word === 0n) zeros++
     else if (word >= old.start && word < old.end) patches.push(wordPatch(at + shift, word + shift))
@@ -96,7 +96,7 @@ export function moveLibraryPointers(memory: Memory, stack: MainStack, binary: Pr
     ...binary.addresses('__libc').map(address => address + LIBC_AUXV),
   ]
   return words.flatMap(address => {
-    const word = wordAt(memory, address)
+    const word = memory.tryReadU64(address)
     return word !== undefined && word >= stack.old.start && word < stack.old.end
       ? [wordPatch(address, word + stack.shift)]
       : []
@@ -118,9 +118,4 @@ export function moveLayout(layout: AddressSpaceLayout, stack: MainStack): Addres
     envStart: move(layout.envStart),
     envEnd: move(layout.envEnd),
   }
-}
-
-function wordAt(memory: Memory, address: Address): bigint | undefined {
-  const bytes = memory.tryRead(address, 8)
-  return bytes && new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true)
 }

@@ -271,9 +271,7 @@ function isKernels(mapping: Mapping): boolean {
 /** Where musl remembers an address in the source's vDSO: 0 makes it ask the kernel instead. */
 function forgetVdso(memory: Memory, source: ProgramBinary): Patch[] {
   return source.addresses('vdso_func').flatMap(address => {
-    const bytes = memory.tryRead(address, 8)
-    if (bytes === undefined) return []
-    const value = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true)
+    const value = memory.tryReadU64(address) ?? 0n
     const initial = source.functionAt(value) !== undefined
     return value === 0n || initial ? [] : [wordPatch(address, 0n)]
   })

@@ -27,18 +27,12 @@ export function readThreadState(
   const isa = source.isa
   const programCounter = thread.registers.general.get(isa.programCounter) ?? 0n
   const state = storageAddress(isa, record, source.storage) + source.address(runtimeSymbols.thread)
-  const bytes = memory.tryRead(state, 24)
-  if (bytes === undefined)
+  const [pointer, base, parked] = [0n, 8n, 16n].map(offset => memory.tryReadU64(state + offset))
+  if (pointer === undefined || base === undefined || parked === undefined)
     throw new UnreadableError(`the image does not hold the state of thread ${thread.tid}`, {
       address: state,
       hint: 'was it made of a program that imago cc compiled?',
     })
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  const [pointer, base, parked] = [0, 8, 16].map(offset => view.getBigUint64(offset, true)) as [
-    bigint,
-    bigint,
-    bigint,
-  ]
   const outside = () =>
     new LossError(`thread ${thread.tid} is not at a migration point`, {
       address: programCounter,
@@ -47,9 +41,8 @@ export function readThreadState(
     })
   // A thread that runs may be in the middle of writing a frame: what is there is not even looked at.
   if (parked !== 1n) {
-    const innermost = pointer < base ? memory.tryRead(pointer, 8) : undefined
-    const id = innermost && Number(new DataView(innermost.buffer, innermost.byteOffset).getBigUint64(0, true))
-    const site = id === undefined ? undefined : program.sites.get(id)
+    const id = pointer < base ? memory.tryReadU64(pointer) : undefined
+    const site = id === undefined ? undefined : program.sites.get(Number(id))
     if (site?.returnAddress[isa.name] !== programCounter) throw outside()
   }
   const frames = walkShadowFrames(memory, pointer, base, program)
