@@ -29,7 +29,7 @@ process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }))
 const at = name => path.join(folder, name)
 const median = numbers => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]
 
-const { openStream } = await import(path.join(root, 'dist/formats/qemu/stream.js'))
+const { openStream } = await import(path.join(root, 'dist/formats/qemu/read-stream.js'))
 const { CheckpointText } = await import(path.join(root, 'dist/formats/gem5/checkpoint-text.js'))
 
 /** A real stream of 32 MB with its RAM block made larger: the device state stays real. */

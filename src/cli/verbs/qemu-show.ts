@@ -10,7 +10,7 @@ export const command: Command = {
   ],
   examples: [['imago qemu show booted apic', "the local APIC's fields"]],
   async run({ args, output }) {
-    const { openStream } = await import('../../formats/qemu/stream.js')
+    const { openStream } = await import('../../formats/qemu/read-stream.js')
     const { hex } = await import('../../lib/bytes.js')
     const { UsageError } = await import('../../lib/errors.js')
     const stream = openStream(args.stream!)

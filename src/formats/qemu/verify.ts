@@ -4,7 +4,7 @@ import { readTable } from '../machine-table.js'
 import { readCaptureRecord } from './capture-record.js'
 import { QemuFields } from './fields.js'
 import { hiddenFlags } from './hidden-flags.js'
-import { openStream } from './stream.js'
+import { openStream } from './read-stream.js'
 import { qemuTable, virtualNow } from './table.js'
 
 /** The mode bits; CPL is worked out anew when the stream is loaded. */

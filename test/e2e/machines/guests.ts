@@ -5,7 +5,7 @@ import path from 'node:path'
 import type { TestContext } from 'vitest'
 import { findProgram } from '../../../src/engines/qemu/emulator.js'
 import { lineFor, resume } from '../../../src/engines/qemu/resume.js'
-import { openStream } from '../../../src/formats/qemu/stream.js'
+import { openStream } from '../../../src/formats/qemu/read-stream.js'
 import { findPart, packageRoot } from '../../../src/lib/parts.js'
 import { imago } from '../../helpers/imago.js'
 

@@ -1,15 +1,13 @@
 /** A guest with RAM above the hole: QEMU's one block, gem5's two stores, and back into a template of the same size. */
 import path from 'node:path'
 import { expect, test } from 'vitest'
-import { capture } from '../../../src/engines/qemu/capture.js'
-import { DEFAULT_LINE } from '../../../src/engines/qemu/machine-line.js'
 import { CheckpointText } from '../../../src/formats/gem5/checkpoint-text.js'
 import { readGem5 } from '../../../src/formats/gem5/machine.js'
 import { readQemu } from '../../../src/formats/qemu/machine.js'
 import { ramRanges } from '../../../src/model/machine-memory.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
-import { must, needsQemu, resumedWords, timerGuest, timerLines } from './guests.js'
+import { must, needsQemu, readText, resumedWords, timerGuest, timerLines } from './guests.js'
 
 const GIB = 2 ** 30
 
@@ -17,16 +15,11 @@ test('5 GiB go through gem5 and back, and the guest goes on; Palacios refuses th
   needsQemu(context)
   const folder = temporaryFolder()
   const at = (name: string) => path.join(folder, name)
-  let before = ''
-  await capture({
-    line: { ...DEFAULT_LINE, memory: 5 * GIB, icount: 0 },
-    boot: { kernel: timerGuest },
-    until: { kind: 'serial', text: 'n=3 ' },
-    output: at('large'),
-    onSerial: bytes => {
-      before += Buffer.from(bytes).toString()
-    },
-  })
+  must(
+    ...['vm', 'capture', '--kernel', timerGuest, '--memory', '5G', '--icount', '--serial', at('serial')],
+    ...['--until', 'serial:n=3 ', '-o', at('large')],
+  )
+  const before = readText(at('serial'))
   const ranges = [
     { start: 0n, length: 3 * GIB },
     { start: 4n * BigInt(GIB), length: 2 * GIB },
@@ -47,4 +40,11 @@ test('5 GiB go through gem5 and back, and the guest goes on; Palacios refuses th
 
   const { code, stderr } = imago(['convert', at('large'), '--to', 'palacios', '-o', at('v3')])
   expect([code, /hole/.test(stderr)]).toEqual([4, true])
+})
+
+test('sizes of RAM that no other platform has are refused by name, before anything is booted', () => {
+  for (const size of ['3073M', '3328M', '65G', '0M', '1500K', 'much']) {
+    const { code, stderr } = imago(['vm', 'capture', '--kernel', timerGuest, '--memory', size, '-o', 'image'])
+    expect([size, code, stderr]).toEqual([size, 2, expect.stringContaining('no size of memory')])
+  }
 })

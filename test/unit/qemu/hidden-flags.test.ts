@@ -2,7 +2,7 @@ import { expect, it } from 'vitest'
 import { readTable } from '../../../src/formats/machine-table.js'
 import { QemuFields } from '../../../src/formats/qemu/fields.js'
 import { hiddenFlags } from '../../../src/formats/qemu/hidden-flags.js'
-import { readStream } from '../../../src/formats/qemu/stream.js'
+import { readStream } from '../../../src/formats/qemu/read-stream.js'
 import { qemuTable } from '../../../src/formats/qemu/table.js'
 import { qemuSampleSource, qemuSamples } from '../../helpers/qemu-samples.js'
 

@@ -2,12 +2,8 @@ import fs from 'node:fs'
 import path from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import {
-  openStream,
-  type QemuStream,
-  readStream,
-  type StreamChanges,
-} from '../../../src/formats/qemu/stream.js'
+import { openStream, readStream } from '../../../src/formats/qemu/read-stream.js'
+import type { QemuStream, StreamChanges } from '../../../src/formats/qemu/stream.js'
 import { BufferSource } from '../../../src/lib/byte-source.js'
 import { UnreadableError, UsageError } from '../../../src/lib/errors.js'
 import { Memory } from '../../../src/model/memory.js'

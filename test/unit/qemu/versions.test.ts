@@ -1,7 +1,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { expect, it } from 'vitest'
-import { openStream } from '../../../src/formats/qemu/stream.js'
+import { openStream } from '../../../src/formats/qemu/read-stream.js'
 import { formatNamed, readImage } from '../../../src/formats/registry.js'
 import { type QemuSample, qemuSample } from '../../helpers/qemu-samples.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
