@@ -9,7 +9,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/unit/**/*.test.ts'],
-          testTimeout: 20_000,
+          testTimeout: process.env.IMAGO_FULL === '1' ? 600_000 : 20_000,
           sequence: { groupOrder: 0 },
         },
       },

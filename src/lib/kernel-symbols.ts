@@ -14,6 +14,8 @@ export interface KernelSymbols {
   addressOf(name: string): bigint | undefined
   /** The function or object that holds an address. */
   at(address: bigint): NamedAddress | undefined
+  /** Nothing may be asked afterwards. */
+  close(): void
 }
 
 /** A text of symbols; a large kernel's with all modules has some 20 MB. */
@@ -25,20 +27,27 @@ const CODE = /[tTwW]/
 export function openKernelSymbols(file: string): KernelSymbols {
   const source = new FileSource(file)
   const magic = Buffer.from(source.read(0, Math.min(4, source.size))).toString('latin1')
-  if (magic === '\x7fELF') return elfSymbols(new ElfFile(source))
+  if (magic === '\x7fELF') return elfSymbols(source)
   source.close()
   if (source.size > MAX_TEXT_BYTES)
     throw new UnreadableError('too large for a list of symbols', { file, found: `${source.size} bytes` })
   return textSymbols(fs.readFileSync(file, 'latin1'), file)
 }
 
-function elfSymbols({ symbols }: ElfFile): KernelSymbols {
-  return {
-    addressOf: name => symbols.named(name)?.address,
-    at: address => {
-      const hit = symbols.at(address)
-      return hit && { name: hit.name, offset: Number(address - hit.address) }
-    },
+function elfSymbols(source: FileSource): KernelSymbols {
+  try {
+    const { symbols } = new ElfFile(source)
+    return {
+      addressOf: name => symbols.named(name)?.address,
+      at: address => {
+        const hit = symbols.at(address)
+        return hit && { name: hit.name, offset: Number(address - hit.address) }
+      },
+      close: () => source.close(),
+    }
+  } catch (error) {
+    source.close()
+    throw error
   }
 }
 
@@ -60,6 +69,7 @@ function textSymbols(text: string, file: string): KernelSymbols {
     })
   code.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0))
   return {
+    close() {},
     addressOf: name => addresses.get(name),
     at: address => {
       let [low, high] = [0, code.length]

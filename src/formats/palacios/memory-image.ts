@@ -21,7 +21,16 @@ const MAX_TAG_BYTES = 4096
 
 export function memoryImage(file: string): Memory {
   const source = new FileSource(file)
-  return isBinary(source.read(0, Math.min(4, source.size))) ? binaryImage(source) : textImage(source)
+  let memory = Memory.empty
+  try {
+    memory = isBinary(source.read(0, Math.min(4, source.size))) ? binaryImage(source) : textImage(source)
+    return memory
+  } finally {
+    const pointedTo = memory.extents.some(
+      ({ content }) => content.kind === 'slice' && content.source === source,
+    )
+    if (!pointedTo) source.close()
+  }
 }
 
 function binaryImage(source: FileSource): Memory {

@@ -32,6 +32,7 @@ const STORE_BYTES = 1 << 20
 
 function readAll(image: Memory): void {
   for (const { address, length } of image.extents) image.read(address, Math.min(length, 1 << 16))
+  image.close()
 }
 
 function record(): Buffer {
@@ -74,7 +75,14 @@ const readers: Readonly<Record<string, { original(): Uint8Array; read(file: stri
   },
   'a vmlinux': {
     original: vmlinux,
-    read: file => openKernelSymbols(file).at(0x81000044n),
+    read(file) {
+      const symbols = openKernelSymbols(file)
+      try {
+        symbols.at(0x81000044n)
+      } finally {
+        symbols.close()
+      }
+    },
   },
 }
 
