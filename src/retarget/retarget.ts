@@ -16,7 +16,7 @@
 import { translateOpenFlags } from '../isa/isa.js'
 import { alignDownBig, alignUpBig } from '../lib/bytes.js'
 import { LossError, UnreadableError, UsageError } from '../lib/errors.js'
-import { type Address, extentEnd, inWholePages, Memory, PAGE_SIZE_BIG } from '../model/memory.js'
+import { type Address, inWholePages, Memory, PAGE_SIZE_BIG } from '../model/memory.js'
 import type {
   Credentials,
   IsaName,
@@ -40,6 +40,7 @@ import {
 import { buildNativeStack, nativeStackSize, type ShadowFrame } from './native-stack.js'
 import type { ProgramBinary } from './program-binary.js'
 import { programMemory, programRange, replaceProgramMappings } from './program-memory.js'
+import { checkIdentity, checkMapped, refuseUnreachable } from './refusals.js'
 import {
   type Patch,
   recordAddress,
@@ -119,7 +120,7 @@ interface MovingThread {
 
 function retargetProcess(process: Process, input: RetargetInput) {
   const { source, target, program } = input
-  checkIdentity(process, input)
+  checkIdentity(process, source, program)
   const from = source.isa
   const to = target.isa
   const remarks: string[] = []
@@ -314,49 +315,4 @@ function maskCapabilities(
       ambient: sets.ambient & mask,
     },
   }
-}
-
-/** Only the stack can move: whatever else lies beyond the target's address space is pointed to. */
-function refuseUnreachable(mappings: readonly Mapping[], end: Address): void {
-  const beyond = mappings.find(mapping => mapping.end > end)
-  if (beyond !== undefined)
-    throw new LossError('a mapping lies where the target ISA has no addresses', {
-      address: beyond.start,
-      found: `${beyond.kind} up to 0x${beyond.end.toString(16)}`,
-      expected: `at most 0x${end.toString(16)}`,
-      hint: 'the program chose that address itself; let mmap choose',
-    })
-}
-
-/** Nothing of the result may lie outside its mappings: a table of ours would be wrong, and the bytes would be lost. */
-function checkMapped(memory: Memory, mappings: readonly Mapping[]): void {
-  let i = 0
-  for (const extent of memory.extents) {
-    let at = extent.address
-    while (at < extentEnd(extent)) {
-      while (i < mappings.length && mappings[i]!.end <= at) i++
-      const mapping = mappings[i]
-      if (mapping === undefined || mapping.start > at)
-        throw new UnreadableError('the retargeted program would have memory outside its mappings', {
-          address: at,
-          hint: 'the binary and the runtime do not agree; compile the program again with imago cc',
-        })
-      at = mapping.end
-    }
-  }
-}
-
-/** @throws LossError when the image was made by another program, or another build of it. */
-function checkIdentity(process: Process, { source, program }: RetargetInput): void {
-  const address = source.address(runtimeSymbols.identity)
-  const bytes = process.memory.tryRead(address, 32)
-  const found = bytes && Buffer.from(bytes).toString('hex')
-  if (found !== program.identity)
-    throw new LossError(`the image is not of this build of ${program.name}`, {
-      file: program.path,
-      address,
-      found: found === undefined ? 'no identity in the image' : `identity ${found}`,
-      expected: `identity ${program.identity}`,
-      hint: `the image is of ${process.executable ?? 'an unknown program'}; give the description of the build it was made of with --program`,
-    })
 }
