@@ -55,6 +55,36 @@ export function processTree(root: number): number[] {
   return tree
 }
 
+/** Whether it has sockets of TCP that neither listen (0A) nor are closed (07). Source: proc(5), /proc/PID/net/tcp. */
+export function hasTcpConnections(pid: number): boolean {
+  const sockets = new Set(
+    descriptorTargets(pid).flatMap(target => /^socket:\[(\d+)\]$/.exec(target)?.[1] ?? []),
+  )
+  if (sockets.size === 0) return false
+  return ['tcp', 'tcp6'].some(table =>
+    (readText(`/proc/${pid}/net/${table}`) ?? '').split('\n').some(line => {
+      const [, , , state, , , , , , inode] = line.trim().split(/\s+/)
+      return inode !== undefined && sockets.has(inode) && state !== '0A' && state !== '07'
+    }),
+  )
+}
+
+/** What its descriptors lead to, as /proc names it. */
+function descriptorTargets(pid: number): string[] {
+  const folder = `/proc/${pid}/fd`
+  try {
+    return fs.readdirSync(folder).flatMap(name => {
+      try {
+        return [fs.readlinkSync(`${folder}/${name}`)]
+      } catch {
+        return [] // closed meanwhile
+      }
+    })
+  } catch {
+    return []
+  }
+}
+
 /**
  * Processes whose group or session has one of these ids: as long as there is one, a zombie even, no new process can
  * get the id, although /proc does not show it.

@@ -26,22 +26,29 @@ import type {
   RestoredProcess,
   RestoreOptions,
 } from '../engine.js'
-import { anonymousPages, liveProcess, membersOfGroups, processTree, residentPages } from '../live-process.js'
+import {
+  anonymousPages,
+  hasTcpConnections,
+  liveProcess,
+  membersOfGroups,
+  processTree,
+  residentPages,
+} from '../live-process.js'
 import { type ParkedProgram, parkAtMigrationPoint, releaseIfParked } from '../migration-point.js'
 import { RestoredChild } from './child.js'
 import { explain } from './failures.js'
 import { type CriuProgram, requireProgram, runCriu } from './program.js'
 
 /** What criu allows only when told to, and what a user who asks for a checkpoint means. */
-function allowances(): string[] {
+const allowances = ['--shell-job', '--tcp-established', '--file-locks']
+
+/**
+ * How criu holds back the packets of a program's TCP connections. Without any it is told to leave that: a dump would leave two
+ * hooks in the kernel, which only its restore on this host removes, and no dump gets any after 1024.
+ */
+function networkLock(hasConnections: boolean): string[] {
   const hasIptables = ['/usr/sbin', '/sbin', '/usr/bin'].some(folder => fs.existsSync(`${folder}/iptables`))
-  return [
-    '--shell-job',
-    '--tcp-established',
-    '--file-locks',
-    '--network-lock',
-    hasIptables ? 'iptables' : 'nftables',
-  ]
+  return ['--network-lock', hasConnections ? (hasIptables ? 'iptables' : 'nftables') : 'skip']
 }
 
 /** Deleted files up to this size go into the image. */
@@ -115,7 +122,7 @@ export const engine: ProcessEngine = {
     try {
       const run = await runCriu(
         program,
-        ['restore', '--restore-detached', '--restore-sibling', '--pidfile', pidFile, ...allowances()],
+        ['restore', '--restore-detached', '--restore-sibling', '--pidfile', pidFile, ...allowances],
         {
           directory: path.resolve(image),
           work,
@@ -183,6 +190,7 @@ async function dump(
   const work = workFolder()
   try {
     const after = options.stop ? '--leave-stopped' : '--leave-running'
+    const connected = processTree(pid).some(hasTcpConnections)
     const words = [
       'dump',
       '-t',
@@ -191,7 +199,8 @@ async function dump(
       '--link-remap',
       '--ghost-limit',
       GHOST_LIMIT,
-      ...allowances(),
+      ...allowances,
+      ...networkLock(connected),
     ]
     const run = await runCriu(program, words, {
       directory,
@@ -205,6 +214,10 @@ async function dump(
       },
     })
     if (run.code !== 0) throw explain(`cannot checkpoint process ${pid}`, run.log)
+    if (!connected && fs.readdirSync(directory).some(name => name.startsWith('tcp-stream-')))
+      throw new PeerError(`process ${pid} opened a TCP connection just as it was frozen; it goes on`, {
+        hint: 'ask for the checkpoint again',
+      })
     const statistics = path.join(work, 'stats-dump')
     if (!fs.existsSync(statistics)) return undefined
     fs.copyFileSync(statistics, path.join(directory, 'stats-dump'))

@@ -84,6 +84,21 @@ export class Here implements Place {
   async fetch(): Promise<void> {}
 }
 
+/**
+ * Process id that nobody has on this host, as some after it for threads, and that nobody gets soon: ids are given in turn,
+ * and its turn has just been.
+ */
+function freeIdHere(): number {
+  const kernel = (name: string) => Number(fs.readFileSync(`/proc/sys/kernel/${name}`, 'utf8'))
+  const [last, most] = [kernel('ns_last_pid'), kernel('pid_max')]
+  for (let back = 500; ; back += THREADS) {
+    const first = last - back > 1000 ? last - back : most - back
+    if (!Array.from({ length: THREADS }, (_, i) => first + i).some(id => fs.existsSync(`/proc/${id}`)))
+      return first
+  }
+}
+const THREADS = 16
+
 export class InMachine implements Place {
   readonly isa = 'aarch64'
   readonly #machine: Arm64Machine
@@ -92,12 +107,8 @@ export class InMachine implements Place {
     this.#machine = machine
   }
 
-  /** Process ids of the machine begin where this host is not likely to have any. */
   static async boot(): Promise<InMachine> {
-    const machine = await Arm64Machine.boot()
-    const first = 20000 + Math.floor(Math.random() * 5000)
-    await machine.must(`echo ${first} > /proc/sys/kernel/ns_last_pid`)
-    return new InMachine(machine)
+    return new InMachine(await Arm64Machine.boot())
   }
 
   must(command: string) {
@@ -127,7 +138,8 @@ export class InMachine implements Place {
     await this.#prepare(folder, name)
     const command = [`${folder}/${name}_aarch64`, ...words].map(quote).join(' ')
     const pid = await this.#machine.must(
-      `cd ${quote(folder)}; setsid ${command} </dev/null >out 2>&1 & echo $!`,
+      `cd ${quote(folder)}; echo ${freeIdHere() - 1} > /proc/sys/kernel/ns_last_pid;` +
+        ` setsid ${command} </dev/null >out 2>&1 & echo $!`,
     )
     return Number(pid.trim())
   }
