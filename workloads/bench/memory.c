@@ -4,7 +4,7 @@
  *   usage: memory MEGABYTES random|zero FILE
  *          memory launch FILE COMMAND…          notes the time in FILE, then becomes COMMAND
  *
- *   FILE:  0 ready · 8 last beat (CLOCK_MONOTONIC, ns) · 16 longest gap (ns) · 24 beats · 32 launched   (u64 each)
+ *   FILE:  0 ready · 8 last beat (CLOCK_REALTIME, ns) · 16 longest gap (ns) · 24 beats · 32 launched   (u64 each)
  *
  * "zero": all pages are written, one in twenty holds data.  */
 #include <fcntl.h>
@@ -18,9 +18,10 @@
 
 enum { PAGE = 4096 };
 
+/* Not CLOCK_MONOTONIC: criu restores a program in a time namespace of its own, where that one goes on from the dump. */
 static uint64_t now(void) {
   struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
+  clock_gettime(CLOCK_REALTIME, &time);
   return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
