@@ -1,60 +1,21 @@
 /** The source's side of `vm send` at a terminal: an image at rest, or a guest that runs here until it is gone. */
 import fs from 'node:fs'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Start } from '../engines/microvm/messages.js'
 import { MicroVm } from '../engines/microvm/micro-vm.js'
 import { headerDigest, openMicroVmFile } from '../formats/microvm/image-file.js'
-import { ExitCode, ImagoError, InterruptedError, LossError, PeerError } from '../lib/errors.js'
-import { connect, readKey } from '../migrate/channel.js'
-import { FrameStream } from '../migrate/frames.js'
+import { ExitCode, ImagoError, InterruptedError, PeerError } from '../lib/errors.js'
+import { readKey } from '../migrate/channel.js'
+import type { FrameStream } from '../migrate/frames.js'
 import { handOver, InDoubt, TakenBack } from '../migrate/hand-over.js'
 import { claimImage, Offer } from '../migrate/offer.js'
 import { greet, sendImage } from '../migrate/send-machine.js'
 import { noteTransfer, type Output } from './output.js'
-import { LiveSend } from './vm-live.js'
+import { ATTEMPTS, type Destination, dialer, onCut } from './vm-destination.js'
+import { type LiveOptions, LiveSend } from './vm-live.js'
+import { takeLocksAgain } from './vm-locks.js'
 import type { GuestOptions } from './vm-options.js'
-import { exitCodeOf, grantCheckpoint, printBlock, refuseToGoOn, type SessionOptions } from './vm-session.js'
+import { exitCodeOf, grantCheckpoint, printBlock, refuseToGoOn } from './vm-session.js'
 import { type Wish, Wishes } from './vm-wishes.js'
-
-/** How often, and how far apart, locks are tried that were let go for the target. */
-const LOCK_ATTEMPTS = 30
-const LOCK_PAUSE_MS = 100
-/** How often a cut connection is made anew. */
-export const ATTEMPTS = 30
-
-export interface Destination {
-  readonly host: string
-  readonly port: number
-  readonly key: string | undefined
-  readonly compress: boolean
-  readonly retries: number | undefined
-}
-
-export interface RunningOptions extends Destination, GuestOptions, SessionOptions {
-  readonly live: boolean
-  /** Undefined: when the guest or a signal asks for it. */
-  readonly afterMs: number | undefined
-}
-
-export function dialer(
-  destination: Destination,
-  output: Output,
-  signal?: AbortSignal,
-): () => Promise<FrameStream> {
-  const key = readKey(destination.key)
-  return async () => {
-    const socket = await connect(key, destination.host, destination.port, {
-      retries: destination.retries,
-      signal,
-      onRetry: () => output.note('connect failed, retry in 1 second...'),
-    })
-    output.note(`Connected to VMM in ${destination.host}:${destination.port}`)
-    return new FrameStream(socket)
-  }
-}
-
-export const onCut = (output: Output) => (error: Error, decided: boolean) =>
-  output.note(`imago: ${error.message}; ${decided ? 'asking the target whether it runs' : 'going on'}`)
 
 /**
  * Sends a saved machine, or goes on with a send that was cut or killed. When `signal` ends it the offer stands: the same
@@ -118,6 +79,10 @@ async function askForFrozen(
   }
 }
 
+export interface RunningOptions extends LiveOptions, GuestOptions {
+  readonly live: boolean
+}
+
 /** Runs a program until it is to be sent, sends it, and goes on with it here when that fails. */
 export async function sendRunning(
   start: Start & { kind: 'program' },
@@ -155,24 +120,6 @@ export async function sendRunning(
     wishes.close()
     await live?.abandon()
     await vm.release()
-  }
-}
-
-/** Before a guest that was not sent goes on here. @throws LossError when it cannot: it is in its image */
-export async function takeLocksAgain(vm: MicroVm, image: string): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await vm.takeLocks()
-    } catch (error) {
-      if (!(error instanceof LossError)) throw error
-      if (attempt === LOCK_ATTEMPTS)
-        throw new LossError(`the guest was not sent, and cannot go on: ${error.message}`, {
-          file: error.details.file,
-          hint: `later: imago vm restore ${image}`,
-        })
-    }
-    // A target on this host may have made the guest already, and lets go of it now.
-    await sleep(LOCK_PAUSE_MS)
   }
 }
 

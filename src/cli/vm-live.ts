@@ -12,13 +12,20 @@ import { keepSafe, sendAway } from '../migrate/live-departure.js'
 import { Offer } from '../migrate/offer.js'
 import type { LiveGuest, Round } from '../migrate/send-machine.js'
 import { bytesText, durationText, noteTransfer, type Output } from './output.js'
-import { ATTEMPTS, dialer, onCut, type RunningOptions, takeLocksAgain } from './vm-departure.js'
+import { ATTEMPTS, type Destination, dialer, onCut } from './vm-destination.js'
+import { takeLocksAgain } from './vm-locks.js'
+import type { SessionOptions } from './vm-session.js'
 
 type Running = ReturnType<MicroVm['run']>
 
+export interface LiveOptions extends Destination, SessionOptions {
+  /** Undefined: when the guest or a signal asks for it. */
+  readonly afterMs: number | undefined
+}
+
 export class LiveSend {
   readonly #vm: MicroVm
-  readonly #options: RunningOptions
+  readonly #options: LiveOptions
   readonly #output: Output
   readonly #cancelled = new AbortController()
   #step: Promise<boolean> | undefined
@@ -27,7 +34,7 @@ export class LiveSend {
   #next: 'keep safe' | 'leave' | 'nothing' = 'keep safe'
 
   /** @param endWanted aborted when the guest is to end: nothing is waited for any more */
-  constructor(vm: MicroVm, options: RunningOptions, output: Output, endWanted: AbortSignal) {
+  constructor(vm: MicroVm, options: LiveOptions, output: Output, endWanted: AbortSignal) {
     this.#vm = vm
     this.#options = options
     this.#output = output

@@ -11,3 +11,7 @@ export function parseFrequency(text: string): number {
   if (!(hertz > 0)) throw new UsageError(`'${text}' is no frequency`, { expected: 'more than 0' })
   return Math.round(hertz)
 }
+
+/** `2.6 GHz`, `100 MHz`. */
+export const frequencyText = (hertz: number): string =>
+  hertz >= 1e9 ? `${hertz / 1e9} GHz` : `${hertz / 1e6} MHz`

@@ -2,9 +2,10 @@
 import { baseFeatures, informationalFeatures } from '../../isa/x86-cpu-features.js'
 import { readLinear } from '../../isa/x86-paging.js'
 import { hex } from '../../lib/bytes.js'
+import { frequencyText } from '../../lib/frequency.js'
 import type { Cpu, Segment } from '../../model/machine.js'
 import { columns, styled } from '../output.js'
-import type { MachinePage, MachineViewOptions } from './machine.js'
+import type { MachinePage, MachineViewOptions } from './machine-page.js'
 
 const flagNames = 'CF . PF . AF . ZF SF TF IF DF OF . . NT . RF VM AC VIF VIP ID'.split(' ')
 const named = (bits: readonly (readonly [bit: number, name: string])[]) => bits
@@ -152,5 +153,3 @@ function segmentCells({ selector, base, limit, attributes }: Segment): string[] 
 }
 
 const count = (bits: number) => bits.toString(2).replaceAll('0', '').length
-export const frequencyText = (hertz: number): string =>
-  hertz >= 1e9 ? `${hertz / 1e9} GHz` : `${hertz / 1e6} MHz`

@@ -3,8 +3,8 @@
 import { PIT_HERTZ } from '../../isa/pc.js'
 import { pciClass, pciId } from '../../isa/pci.js'
 import { hex } from '../../lib/bytes.js'
+import { frequencyText } from '../../lib/frequency.js'
 import type { Cpu, InterruptController, MachineImage, PitChannel } from '../../model/machine.js'
-import { frequencyText } from './machine-cpu.js'
 
 /** `in 480.8 µs`. */
 export function timeText(picoseconds: bigint | undefined): string {
