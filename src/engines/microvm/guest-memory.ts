@@ -13,6 +13,7 @@ import {
 import { HostError } from '../../lib/errors.js'
 import { PAGE_SIZE } from '../../model/memory.js'
 import {
+  allocateShared,
   hostCall,
   MAP_ANONYMOUS,
   MAP_FIXED,
@@ -22,7 +23,7 @@ import {
   NR,
   PROT_READ,
   PROT_WRITE,
-  viewOf,
+  type SharedMemory,
 } from './libc.js'
 import { type Mapping, MappingTable, Protection } from './mappings.js'
 
@@ -39,8 +40,8 @@ export class GuestMemory {
   readonly layout: Layout
   /** Address of guest address 0 in this process. */
   readonly base: bigint
-  /** All of guest physical memory. */
-  readonly bytes: Buffer
+  /** All of guest physical memory. Another thread may look at its buffer, too. */
+  readonly bytes: Buffer<SharedArrayBuffer>
   readonly view: DataView
   readonly mappings: MappingTable
   /** Called after mappings of a range changed. */
@@ -49,10 +50,10 @@ export class GuestMemory {
   dirty: Int32Array | undefined
   readonly #tables: Uint32Array
 
-  private constructor(layout: Layout, base: bigint, mappings: readonly Mapping[]) {
+  private constructor(layout: Layout, { buffer, address }: SharedMemory, mappings: readonly Mapping[]) {
     this.layout = layout
-    this.base = base
-    this.bytes = viewOf(base, layout.totalSize)
+    this.base = address
+    this.bytes = Buffer.from(buffer, 0, layout.totalSize)
     this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.length)
     this.mappings = new MappingTable(mappings)
     this.#tables = pageTables(this.bytes.subarray(layout.memorySize), layout)
@@ -61,7 +62,7 @@ export class GuestMemory {
   /** Fresh memory: zeros, nothing mapped but the monitor's area. */
   static create(memorySize: number): GuestMemory {
     const layout = layoutFor(memorySize)
-    const memory = new GuestMemory(layout, reserve(layout.totalSize), [])
+    const memory = new GuestMemory(layout, allocateShared(layout.totalSize), [])
     makeMonitorArea(memory.bytes.subarray(memorySize), layout)
     return memory
   }
@@ -69,17 +70,18 @@ export class GuestMemory {
   /** Memory whose content is `fd` from `offset` on, mapped privately: nothing is read before it is touched. */
   static fromFile(memorySize: number, fd: number, offset: number, mappings: readonly Mapping[]): GuestMemory {
     const layout = layoutFor(memorySize)
-    const base = reserve(layout.totalSize)
-    mapMemory(base, layout.totalSize, READ_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, offset)
-    return new GuestMemory(layout, base, mappings)
+    const host = allocateShared(layout.totalSize)
+    mapMemory(host.address, layout.totalSize, READ_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, offset)
+    return new GuestMemory(layout, host, mappings)
   }
 
   get memorySize(): number {
     return this.layout.memorySize
   }
 
+  /** Gives the pages back. The addresses stay as long as somebody has `bytes`: a late look finds zeros. */
   release(): void {
-    hostCall(NR.munmap, this.base, this.layout.totalSize)
+    this.discard(0, this.layout.totalSize)
   }
 
   // ---- pointers of the guest -----------------------------------------------------------------
@@ -188,8 +190,4 @@ export class GuestMemory {
     this.noteDirty(tables + (start / PAGE_SIZE) * 8, tables + (end / PAGE_SIZE) * 8)
     this.onChange?.(start, end)
   }
-}
-
-function reserve(size: number): bigint {
-  return mapMemory(0n, size, READ_WRITE, ANONYMOUS)
 }

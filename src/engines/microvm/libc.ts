@@ -4,6 +4,7 @@
  * The numbers are those of x86-64: both engines run on x86-64 hosts.
  */
 import koffi from 'koffi'
+import { HostError } from '../../lib/errors.js'
 
 const libc = koffi.load('libc.so.6')
 
@@ -51,6 +52,40 @@ export function cPath(path: string): Buffer {
 /** Bytes at an address of this process, not a copy. Valid until the mapping goes: touching it later is fatal. */
 export function viewOf(address: bigint, length: number): Buffer {
   return Buffer.from(koffi.view(address, length) as ArrayBuffer)
+}
+
+/** Memory of this process that JavaScript sees, too: `address` is that of the first byte of `buffer`. */
+export interface SharedMemory {
+  readonly buffer: SharedArrayBuffer
+  readonly address: bigint
+}
+
+declare const WebAssembly: {
+  Memory: new (size: {
+    initial: number
+    maximum: number
+    shared: true
+  }) => { readonly buffer: SharedArrayBuffer }
+}
+const WASM_PAGE = 1 << 16
+
+/**
+ * At least `size` bytes of zeros (up to 4 GiB), at addresses over which other things may be mapped.
+ * It is a memory of WebAssembly for two reasons: all threads may have its buffer, and the garbage collector does not count its
+ * size. (A `viewOf` as much counts as part of the JavaScript heap, and sets off collections that take milliseconds.)
+ * V8 unmaps the addresses, whatever lies there then, when nobody has the buffer any more. @throws HostError
+ */
+export function allocateShared(size: number): SharedMemory {
+  const pages = Math.ceil(size / WASM_PAGE)
+  try {
+    const { buffer } = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true })
+    return { buffer, address: addressOf(new Uint8Array(buffer)) }
+  } catch (cause) {
+    throw new HostError(`${size} bytes of memory cannot be had`, {
+      found: (cause as Error).message,
+      hint: 'V8 reserves 10 GiB of addresses for them: look at ulimit -v',
+    })
+  }
 }
 
 /** System calls of the host, by their names (x86-64). */

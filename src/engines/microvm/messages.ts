@@ -39,9 +39,11 @@ export interface WorkerSetup {
   readonly alarms: MessagePort
 }
 
-/** Where guest memory is in this process, for the main thread to read. */
+/** Guest memory as the main thread has it. */
 export interface MemoryHandle {
   readonly base: bigint
+  /** Guest address 0 is its first byte; it may be a little longer than `totalSize`. */
+  readonly buffer: SharedArrayBuffer
   readonly totalSize: number
   readonly memorySize: number
 }

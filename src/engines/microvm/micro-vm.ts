@@ -40,15 +40,8 @@ function installKick(): void {
   interruptCalls(SIGURG)
 }
 
-/**
- * How a guest's thread is made. A view of guest memory counts as memory of the JavaScript heap: when it is more than half
- * of what that heap may have, making it costs a full garbage collection, so the heap is allowed more than any guest has.
- * Descriptors are closed by this code, partly behind Node's back; Node must not close their numbers once more.
- */
-export const WORKER_OPTIONS = {
-  resourceLimits: { maxOldGenerationSizeMb: 16384 },
-  trackUnmanagedFds: false,
-} as const
+/** How a guest's thread is made. It closes descriptors behind Node's back; Node must not close their numbers once more. */
+export const WORKER_OPTIONS = { trackUnmanagedFds: false } as const
 
 export interface MicroVmOptions {
   readonly engine: EngineName
@@ -202,7 +195,7 @@ export class MicroVm {
 
   /** Guest physical memory as it is now, whether the guest runs or not. */
   viewMemory(): Buffer {
-    return viewOf(this.memory.base, this.memory.totalSize)
+    return Buffer.from(this.memory.buffer, 0, this.memory.totalSize)
   }
 
   /** Begins or ends to note which pages change. @throws HostError for an engine that cannot. */

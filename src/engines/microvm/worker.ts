@@ -154,13 +154,13 @@ try {
       setup.alarms.close()
     }
   })
-  const { base, layout, memorySize } = guest.memory
+  const { base, bytes, layout, memorySize } = guest.memory
   const dirty = new Int32Array(new SharedArrayBuffer(4 + Math.ceil(layout.totalSize / PAGE_SIZE / 32) * 4))
   guest.memory.dirty = dirty
   reply({
     kind: 'ready',
     stop: guest.cpu.stopHandle,
-    memory: { base, totalSize: layout.totalSize, memorySize },
+    memory: { base, buffer: bytes.buffer, totalSize: layout.totalSize, memorySize },
     dirty,
     boundToCpu: guest.process.boundToCpu,
   })
