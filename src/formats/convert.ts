@@ -5,7 +5,7 @@ import { temporaryName } from '../lib/atomic-file.js'
 import { LossError, UnreadableError, UsageError } from '../lib/errors.js'
 import type { MachineImage } from '../model/machine.js'
 import type { Format, Loss } from './format.js'
-import { closeImage, detectFormat, formatNamed, type ReadImage, readImage } from './registry.js'
+import { detectFormat, formatNamed, type ReadImage, withImages } from './registry.js'
 
 export interface Conversion {
   readonly target: string
@@ -33,16 +33,12 @@ export async function convert(
     await format.copy(source, target)
     return { target, losses: [], hints: [] }
   }
-  const image = await readImage(source, { options })
-  try {
-    return await writeRead(await informed(image, options), format, target, {
-      source,
-      strict: strict === true,
-      options,
-    })
-  } finally {
-    closeImage(image)
-  }
+  return withImages(
+    [source],
+    async image =>
+      writeRead(await informed(image, options), format, target, { source, strict: strict === true, options }),
+    options,
+  )
 }
 
 async function writeRead(

@@ -50,10 +50,23 @@ export async function readImage(path: string, options: WriteOptions = { options:
   return { kind: 'machine', format, image: await format.read(path, options) }
 }
 
-/** Closes the files that the memory of an image points into: whoever read it does this at the end. */
-export function closeImage({ image }: ReadImage): void {
-  const parts = 'memory' in image ? [image] : image.processes
-  for (const { memory } of parts) memory.close()
+/**
+ * Reads the images at `paths`, gives them to `use`, in order, and closes the files that their memory points into when that
+ * has ended. @throws UnreadableError, LossError
+ */
+export async function withImages<T>(
+  paths: readonly string[],
+  use: (...images: ReadImage[]) => T | Promise<T>,
+  options: WriteOptions['options'] = {},
+): Promise<T> {
+  const images: ReadImage[] = []
+  try {
+    for (const path of paths) images.push(await readImage(path, { options }))
+    return await use(...images)
+  } finally {
+    for (const { image } of images)
+      for (const { memory } of 'memory' in image ? [image] : image.processes) memory.close()
+  }
 }
 
 function probeInput(path: string): ProbeInput {

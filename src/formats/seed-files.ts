@@ -3,21 +3,18 @@ import path from 'node:path'
 import { writeFileAtomically, writeFully } from '../lib/atomic-file.js'
 import { FileSource } from '../lib/byte-source.js'
 import { LossError } from '../lib/errors.js'
-import { closeImage, readImage } from './registry.js'
+import { withImages } from './registry.js'
 import { decodeScratch } from './scratchvm/record.js'
 import { SEED_MEMORY } from './scratchvm/seed-layout.js'
 import { writeScratch } from './scratchvm/write.js'
 
 /** @throws LossError when the guest does not fit. */
 export async function writeSeedFiles(image: string, folder: string): Promise<void> {
-  const read = await readImage(image)
-  if (read.kind !== 'machine') throw new LossError('not a machine', { file: image })
   const saved = path.join(folder, 'vm_image.sav')
-  try {
-    await writeScratch(read.image, saved)
-  } finally {
-    closeImage(read) // a monitor that saves goes on
-  }
+  await withImages([image], read => {
+    if (read.kind !== 'machine') throw new LossError('not a machine', { file: image })
+    return writeScratch(read.image, saved)
+  })
   const source = new FileSource(saved)
   const { memory } = decodeScratch(source.read(0, source.size), saved)
   source.close()

@@ -1,14 +1,14 @@
 /** From a recipe file to an image on disk: opens the images, recomposes, checks the result, writes it in the base's format. */
 import path from 'node:path'
 import type { Loss } from '../formats/format.js'
-import { type ReadImage, readImage } from '../formats/registry.js'
+import { type ReadImage, withImages } from '../formats/registry.js'
 import { ElfFile } from '../lib/elf.js'
 import { LossError, UnreadableError } from '../lib/errors.js'
 import { Symbolizer } from '../lib/symbolizer.js'
 import { LoadedFiles } from '../model/loaded-files.js'
 import type { ProcessImage } from '../model/process.js'
 import { verifyProcessImage } from '../model/process-verify.js'
-import { type RecipeImage, readRecipe } from './recipe.js'
+import { type Recipe, type RecipeImage, readRecipe } from './recipe.js'
 import { recompose, strayPointers } from './recompose.js'
 import type { Ingredient } from './regions.js'
 
@@ -22,11 +22,22 @@ export interface Dish {
 
 export async function cook(recipeFile: string, output: string): Promise<Dish> {
   const recipe = readRecipe(recipeFile)
+  const paths = [...recipe.images.values()].map(({ path }) => path)
+  return withImages(paths, (...images) => cookFrom(images, recipe, recipeFile, path.resolve(output)))
+}
+
+/** @param images those of the recipe, in its order */
+async function cookFrom(
+  images: readonly ReadImage[],
+  recipe: Recipe,
+  recipeFile: string,
+  target: string,
+): Promise<Dish> {
   const symbolizer = new Symbolizer()
   const ingredients = new Map<string, Ingredient>()
   const read = new Map<string, ReadImage & { kind: 'process' }>()
-  for (const [name, from] of recipe.images) {
-    const image = await readImage(from.path)
+  for (const [i, [name, from]] of [...recipe.images].entries()) {
+    const image = images[i]!
     if (image.kind !== 'process')
       throw new LossError(`image ${name} of the recipe is a machine: only processes can be recomposed`, {
         file: from.path,
@@ -44,7 +55,6 @@ export async function cook(recipeFile: string, output: string): Promise<Dish> {
       file: recipeFile,
       found: problems.slice(0, 5).join('\n            '),
     })
-  const target = path.resolve(output)
   const losses = await format.write(image, target, { options: {} })
   const pid = ingredients.get(recipe.base)!.process.pid
   const made = image.processes.find(each => each.pid === pid)!

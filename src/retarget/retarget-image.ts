@@ -2,7 +2,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import type { Loss } from '../formats/format.js'
-import { formatNamed, readImage } from '../formats/registry.js'
+import { formatNamed, type ReadImage, withImages } from '../formats/registry.js'
 import { UnreadableError, UsageError } from '../lib/errors.js'
 import type { IsaName, ProcessImage } from '../model/process.js'
 import { isaNames, readProgram } from '../toolchain/program.js'
@@ -28,7 +28,11 @@ export async function retargetImage(
 ): Promise<RetargetSummary & { target: string; losses: readonly Loss[] }> {
   const target = path.resolve(request.target)
   if (target === path.resolve(request.source)) throw new UsageError('the new image would replace the old one')
-  const read = await readImage(request.source)
+  return withImages([request.source], read => retargetRead(read, { ...request, target }))
+}
+
+async function retargetRead(read: ReadImage, request: RetargetRequest): ReturnType<typeof retargetImage> {
+  const { target } = request
   if (read.kind !== 'process')
     throw new UsageError('only images of processes change their ISA', { file: request.source })
   const { image } = read

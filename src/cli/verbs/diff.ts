@@ -1,6 +1,5 @@
 import { UsageError } from '../../lib/errors.js'
 import type { Command } from '../command.js'
-import { withImages } from '../images.js'
 
 export const command: Command = {
   description:
@@ -10,8 +9,9 @@ export const command: Command = {
     { name: 'after', summary: 'another image of the same kind' },
   ],
   examples: [['imago diff monday.ckpt tuesday.ckpt', 'what the program changed since']],
-  run: ({ args, output }) =>
-    withImages([args.before!, args.after!], async (before, after) => {
+  async run({ args, output }) {
+    const { withImages } = await import('../../formats/registry.js')
+    return withImages([args.before!, args.after!], async (before, after) => {
       if (before!.kind === 'process' && after!.kind === 'process') {
         const { diffProcessImages } = await import('../../model/process-diff.js')
         const diff = diffProcessImages(before.image, after.image)
@@ -30,5 +30,6 @@ export const command: Command = {
         return diff.fields.length === 0 && diff.memory.length === 0 && !diff.cpus ? 0 : 1
       }
       throw new UsageError('a process image and a machine image cannot be compared')
-    }),
+    })
+  },
 }

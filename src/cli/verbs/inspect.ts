@@ -1,6 +1,5 @@
 import type { ReadImage } from '../../formats/registry.js'
 import type { Command, Invocation } from '../command.js'
-import { withImages } from '../images.js'
 import type { Output } from '../output.js'
 
 export const command: Command = {
@@ -21,8 +20,9 @@ export const command: Command = {
     ['imago inspect myckpt', 'what was the program doing?'],
     ['imago inspect dump/ --json | jq .processes[0].files', 'the open files of a CRIU dump'],
   ],
-  run: ({ args, options, output }) =>
-    withImages(
+  async run({ args, options, output }) {
+    const { withImages } = await import('../../formats/registry.js')
+    return withImages(
       [args.image!],
       async read => {
         if (read.kind === 'machine') return showMachine(read, args.image!, options, output)
@@ -38,7 +38,8 @@ export const command: Command = {
         )
       },
       options,
-    ),
+    )
+  },
 }
 
 async function showMachine(

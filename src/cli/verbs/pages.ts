@@ -1,6 +1,5 @@
 import type { ReadImage } from '../../formats/registry.js'
 import type { Command, Invocation } from '../command.js'
-import { withImages } from '../images.js'
 import type { Output } from '../output.js'
 
 export const command: Command = {
@@ -22,8 +21,10 @@ export const command: Command = {
     ['imago pages ./image', 'page ranges and what they hold'],
     ['imago pages ./image --binary ./is_aarch64', 'sections and symbols of a binary that lies elsewhere'],
   ],
-  run: ({ args, options, output }) =>
-    withImages([args.image!], read => showPages(read, args.image!, options, output)),
+  async run({ args, options, output }) {
+    const { withImages } = await import('../../formats/registry.js')
+    return withImages([args.image!], read => showPages(read, args.image!, options, output))
+  },
 }
 
 async function showPages(

@@ -1,7 +1,6 @@
 import type { ReadImage } from '../../formats/registry.js'
 import { ExitCode } from '../../lib/errors.js'
 import type { Command } from '../command.js'
-import { withImages } from '../images.js'
 import { styled } from '../output.js'
 
 export const command: Command = {
@@ -11,8 +10,9 @@ export const command: Command = {
   options: [
     { flags: '--memory <file>', summary: 'palacios: the raw memory dump that belongs to the checkpoint' },
   ],
-  run: ({ args, options, output }) =>
-    withImages(
+  async run({ args, options, output }) {
+    const { withImages } = await import('../../formats/registry.js')
+    return withImages(
       [args.image!],
       async read => {
         const problems = [...((await read.format.verify?.(args.image!)) ?? []), ...(await problemsOf(read))]
@@ -23,7 +23,8 @@ export const command: Command = {
         return problems.length === 0 ? ExitCode.done : ExitCode.unreadable
       },
       options,
-    ),
+    )
+  },
 }
 
 /** What must hold for any image of its kind. */

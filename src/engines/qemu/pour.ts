@@ -7,7 +7,7 @@ import os from 'node:os'
 import path from 'node:path'
 import type { Loss } from '../../formats/format.js'
 import { isQemuStream, openStream } from '../../formats/qemu/read-stream.js'
-import { formatNamed, readImage } from '../../formats/registry.js'
+import { formatNamed, type ReadImage, withImages } from '../../formats/registry.js'
 import { LossError, UsageError } from '../../lib/errors.js'
 import type { MachineImage } from '../../model/machine.js'
 import { DEFAULT_LINE, type MachineLine } from './machine-line.js'
@@ -31,19 +31,26 @@ export async function asStream(image: string, adjust: (line: MachineLine) => Mac
     stream.source.close()
     return { stream: image, line: adjust(lineFor(image, stream)), losses: [], temporary: undefined }
   }
-  const read = await readImage(image)
-  if (read.kind !== 'machine')
-    throw new UsageError('this is the image of a process, not of a machine', { file: image })
+  return withImages([image], read => pourOut(machineOf(read, image), adjust))
+}
+
+/** @throws UsageError for a process */
+function machineOf(read: ReadImage, file: string): MachineImage {
+  if (read.kind === 'machine') return read.image
+  throw new UsageError('this is the image of a process, not of a machine', { file })
+}
+
+async function pourOut(image: MachineImage, adjust: (line: MachineLine) => MachineLine): Promise<Poured> {
   const qemu = formatNamed('qemu')
   if (qemu.kind !== 'machine' || qemu.write === undefined)
     throw new LossError('QEMU streams cannot be written yet')
-  const line = adjust(templateLine(read.image))
+  const line = adjust(templateLine(image))
   const temporary = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-pour-'))
   try {
     const template = path.join(temporary, 'template')
     const stream = path.join(temporary, 'stream')
     await makeTemplate(line, template)
-    const losses = await qemu.write(read.image, stream, { options: { template } })
+    const losses = await qemu.write(image, stream, { options: { template } })
     // The record that goes with the new stream has a processor with all that the guest may have seen.
     const written = openStream(stream)
     written.source.close()
@@ -67,10 +74,7 @@ export async function templateFor(
   image: string,
   options: Readonly<Record<string, unknown>>,
 ): Promise<{ template: string; line: MachineLine; remove(): void }> {
-  const read = await readImage(image, { options })
-  if (read.kind !== 'machine')
-    throw new UsageError('this is the image of a process, not of a machine', { file: image })
-  const line = templateLine(read.image)
+  const line = await withImages([image], read => templateLine(machineOf(read, image)), options)
   const temporary = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-pour-'))
   const remove = () => fs.rmSync(temporary, { recursive: true, force: true })
   try {
