@@ -7,6 +7,7 @@
  */
 import { spawn, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
+import os from 'node:os'
 import path from 'node:path'
 import { HostError } from '../../lib/errors.js'
 import { findPart } from '../../lib/parts.js'
@@ -81,6 +82,9 @@ export function requireProgram(): CriuProgram {
   return newest
 }
 
+/** What criu allows only when told to, and what a user who asks for a checkpoint means. */
+export const allowances = ['--shell-job', '--tcp-established', '--file-locks']
+
 export interface CriuRun {
   readonly code: number
   /** Content of its log file, and what it said on the terminal. */
@@ -95,13 +99,21 @@ export interface CriuRun {
 export async function runCriu(
   program: CriuProgram,
   words: readonly string[],
-  options: { directory: string; work: string; terminal?: boolean; onTick?: () => void },
+  options: {
+    directory: string
+    work: string
+    terminal?: boolean
+    /** For its action scripts. */
+    environment?: Readonly<Record<string, string>>
+    onTick?: () => void
+  },
 ): Promise<CriuRun> {
   const [command, ...first] = program.command
   const terminal = options.terminal === true && process.stdin.isTTY && process.stdout.isTTY
   const places = ['-D', options.directory, '-W', options.work, '-o', 'log', '-v2']
   const child = spawn(command!, [...first, ...words, ...places], {
     stdio: terminal ? ['inherit', 'inherit', 'pipe'] : ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...options.environment },
     // Ctrl-C must not end criu while it holds the program frozen.
     detached: !terminal,
   })
@@ -122,4 +134,9 @@ export async function runCriu(
     child.stdout?.destroy()
     child.stderr?.destroy()
   }
+}
+
+/** A fresh folder for criu's log and statistics; the caller removes it. */
+export function workFolder(): string {
+  return fs.mkdtempSync(path.join(os.tmpdir(), 'imago-criu-'))
 }

@@ -46,6 +46,26 @@ async function until(condition: () => boolean, what: string): Promise<void> {
     if (Date.now() > end) throw new Error(`waited in vain: ${what}`)
 }
 
+/** `imago checkpoint --stop` in a process of its own, and its exit code. */
+function startCheckpoint(source: ChildProcess, image: string, work: string) {
+  const words = ['checkpoint', String(source.pid), '--engine', 'criu', '-o', image, '--stop']
+  const asked = spawn(path.join(packageRoot, 'imago'), words, {
+    stdio: 'ignore',
+    env: { ...process.env, TMPDIR: work },
+  })
+  const ended = new Promise<number | null>(resolve => asked.once('close', resolve))
+  return { asked, ended }
+}
+
+/** Whether a file whose name matches is anywhere in `folder`, now. */
+function found(folder: string, name: RegExp): boolean {
+  try {
+    return fs.readdirSync(folder, { recursive: true }).some(file => name.test(path.basename(String(file))))
+  } catch {
+    return false // a folder went between two looks
+  }
+}
+
 const counted = (folder: string, more = 3) => {
   const before = lines(folder).length
   return until(() => lines(folder).length >= before + more, 'the program counts')
@@ -180,38 +200,39 @@ open(sys.argv[1] + '/ring', 'w').write(str(ring))
     expect(read.kind === 'process' && read.image.processes[0]?.pid).toBe(source.pid)
   })
 
-  test('Ctrl-C at any moment leaves the program running, and a whole image or none', async () => {
+  test.for([
+    ['at once', () => true],
+    ['when the dump begins', (work: string) => fs.readdirSync(work).length > 0],
+    ['when pages are written', (_: string, folder: string) => found(folder, /^pages-1.img$/)],
+    ['when all is written', (work: string) => found(work, /^dumped$/)],
+  ] as const)('Ctrl-C %s leaves the program running and no image, or a whole one', async ([, moment]) => {
     const folder = temporaryFolder()
     const source = startCounter(folder)
     await counted(folder)
+    const work = path.join(folder, "work's")
+    fs.mkdirSync(work)
     const image = path.join(folder, 'image')
-    const words = ['checkpoint', String(source.pid), '--engine', 'criu', '-o', image]
-    const begun = performance.now()
-    expect(imago(words).code).toBe(0)
-    const whole = performance.now() - begun
-    fs.rmSync(image, { recursive: true })
-    let interruptions = 0
-    for (let fifth = 0; fifth < 10 && !fs.existsSync(image); fifth++) {
-      const before = lines(folder).length
-      const asked = spawn(path.join(packageRoot, 'imago'), [...words, '--stop'], { stdio: 'ignore' })
-      const ended = new Promise<number | null>(resolve => asked.once('close', resolve))
-      await new Promise(go => setTimeout(go, (whole * fifth) / 5))
-      asked.kill('SIGINT')
-      const code = await ended
-      if (fs.existsSync(image)) break // it was done before
-      expect(code === 130 || code === null, `exit code ${code}`).toBe(true) // null: before it listened
-      interruptions++
-      expect(fs.readdirSync(folder)).toEqual(['log'])
-      await until(() => lines(folder).length > before, 'the program counts after the interruption')
+    const { asked, ended } = startCheckpoint(source, image, work)
+    let ran = true
+    void ended.then(() => {
+      ran = false
+    })
+    await until(() => !ran || moment(work, folder), 'the moment')
+    asked.kill('SIGINT')
+    const code = await ended
+    if (fs.existsSync(image)) {
+      expect(code).toBe(0) // it came too late
+      expect(liveProcess(source.pid!)?.state ?? 'Z').toBe('Z')
+      const read = await readImage(image)
+      return expect(read.kind === 'process' && read.image.processes[0]?.pid).toBe(source.pid)
     }
-    expect(interruptions).toBeGreaterThan(2)
-    expect(liveProcess(source.pid!)?.state ?? 'Z').toBe('Z')
-    const read = await readImage(image)
-    expect(read.kind === 'process' && read.image.processes[0]?.pid).toBe(source.pid)
+    expect(code === 130 || code === null, `exit code ${code}`).toBe(true) // null: before it listened
+    expect(fs.readdirSync(folder).sort()).toEqual(['log', "work's"])
+    await counted(folder)
   })
 
-  test('two processes go on talking over their TCP connection', async () => {
-    const folder = temporaryFolder()
+  /** Two processes that count together over a TCP connection; the first one's exit code is 7. */
+  function startTalk(folder: string): ChildProcess {
     const talk = `
 import os, socket, sys, time
 folder = sys.argv[1]
@@ -233,6 +254,12 @@ peer.close(); os.wait(); os._exit(7)
         process.kill(-source.pid!, 'SIGKILL')
       } catch {}
     })
+    return source
+  }
+
+  test('two processes go on talking over their TCP connection', async () => {
+    const folder = temporaryFolder()
+    const source = startTalk(folder)
     await counted(folder)
     const { path: image } = await engine.checkpoint(source.pid!, {
       output: path.join(folder, 'image'),
@@ -243,5 +270,20 @@ peer.close(); os.wait(); os._exit(7)
     fs.writeFileSync(path.join(folder, 'stop'), '')
     expect(await restored.wait()).toBe(7)
     expect(lines(folder)).toEqual(lines(folder).map((_, i) => String(i)))
+  })
+
+  test('… and also when a checkpoint that was to stop them is interrupted', async () => {
+    const folder = temporaryFolder()
+    const source = startTalk(folder)
+    await counted(folder)
+    const work = path.join(folder, "work's")
+    fs.mkdirSync(work)
+    const image = path.join(folder, 'image')
+    const { asked, ended } = startCheckpoint(source, image, work)
+    await until(() => fs.readdirSync(work).length > 0, 'the dump begins')
+    asked.kill('SIGINT')
+    expect(await ended).toBe(130)
+    expect(fs.existsSync(image)).toBe(false)
+    await counted(folder)
   })
 })
