@@ -10,14 +10,15 @@ export const command: Command = {
   examples: [['imago vm restore prog.vm', 'go on']],
   async run({ args, options, output }) {
     const { MicroVm } = await import('../../engines/microvm/micro-vm.js')
-    const { printBlock, runSession } = await import('../vm-session.js')
     const image = path.resolve(args.image!)
     const session = sessionFrom(options, image.replace(/\.sav$/, '.vm'))
-    const { claimImage } = await import('../../migrate/offer.js')
-    const vm = await MicroVm.start({
-      ...(await guestFrom(options, output)),
-      start: imageFrom(options, image),
-    })
+    const guest = await guestFrom(options, output)
+    // What comes after it is loaded while its thread makes the guest.
+    const [vm, { printBlock, runSession }, { claimImage }] = await Promise.all([
+      MicroVm.start({ ...guest, start: imageFrom(options, image) }),
+      import('../vm-session.js'),
+      import('../../migrate/offer.js'),
+    ])
     try {
       const remark = claimImage(image)
       if (remark !== undefined) output.note(`imago: ${remark}`)

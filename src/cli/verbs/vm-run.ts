@@ -33,7 +33,6 @@ export const command: Command = {
   passThrough: true,
   async run({ args, options, output }) {
     const { MicroVm } = await import('../../engines/microvm/micro-vm.js')
-    const { runSession } = await import('../vm-session.js')
     const boot = options.boot as string | undefined
     const named = options.program as string | undefined
     if ((boot === undefined) !== (named === undefined))
@@ -50,10 +49,12 @@ export const command: Command = {
       throw new HostError('--boot needs KVM: there is no /dev/kvm here that may be used', {
         hint: 'leave --boot out: imago vm run --seed-image PROGRAM enters long mode directly',
       })
-    const vm = await MicroVm.start({
-      ...guest,
-      start: { ...programFrom(options, program, words), seedLayout: seed, bootFile: boot },
-    })
+    const start = { ...programFrom(options, program, words), seedLayout: seed, bootFile: boot }
+    // What comes after it is loaded while its thread makes the guest.
+    const [vm, { runSession }] = await Promise.all([
+      MicroVm.start({ ...guest, start }),
+      import('../vm-session.js'),
+    ])
     if (vm.boundToCpu)
       output.note(
         "imago: a glibc program chooses its code by this host's CPU: its images go on only where the CPU can do as much (musl programs go on anywhere)",
