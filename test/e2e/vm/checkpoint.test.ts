@@ -1,28 +1,19 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import fs from 'node:fs'
 import path from 'node:path'
 import { expect, test } from 'vitest'
-import { packageRoot } from '../../../src/lib/parts.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { guest, missingForGuests } from './guests.js'
+import { start } from './running.js'
 
 const ticks = (from: number, to: number) =>
   Array.from({ length: to - from }, (_, i) => `tick ${from + i}\n`).join('')
 
 /** A guest that counts, once it has begun. */
 async function counting(cwd: string, count: number, ...words: string[]) {
-  const child: ChildProcess = spawn(
-    path.join(packageRoot, 'imago'),
-    ['vm', 'run', '-q', ...words, guest('ticks'), String(count)],
-    { cwd, stdio: ['ignore', 'pipe', 'inherit'] },
-  )
-  let text = ''
-  child.stdout!.on('data', chunk => (text += chunk))
-  await once(child.stdout!, 'data')
-  const ended = once(child, 'close').then(([code]) => code as number)
-  return { pid: child.pid!, child, ended, output: () => text }
+  const running = start(cwd, 'vm', 'run', '-q', ...words, guest('ticks'), String(count))
+  await running.said('tick 0\n')
+  return { ...running, pid: running.child.pid! }
 }
 
 /** How far an image had counted: what comes when it goes on begins there. */

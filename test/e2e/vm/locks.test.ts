@@ -1,16 +1,13 @@
 /** A guest's locks on files wake up with it, or it does not wake up. */
-import { type ChildProcess, spawn } from 'node:child_process'
-import crypto from 'node:crypto'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import fs from 'node:fs'
-import net from 'node:net'
 import path from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { packageRoot } from '../../../src/lib/parts.js'
 import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
-import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { guest, missingForGuests } from './guests.js'
+import { deafPort, folderWithKey, serve, start } from './running.js'
 
 /** Which of the locks that the guest takes another process may have: record locks by first byte and kind, and flock. */
 const probe = `
@@ -28,44 +25,11 @@ const allFree = 'True True True True True'
 const held = 'True False True False False'
 const free = (file: string) => spawnSync('python3', ['-c', probe, file], { encoding: 'utf8' }).stdout.trim()
 
-function start(cwd: string, ...words: string[]) {
-  const child: ChildProcess = spawn(path.join(packageRoot, 'imago'), words, {
-    cwd,
-    stdio: ['pipe', 'pipe', 'pipe'],
-  })
-  onTestFinished(() => void child.kill('SIGKILL'))
-  let text = ''
-  for (const stream of [child.stdout!, child.stderr!]) stream.on('data', (chunk: Buffer) => (text += chunk))
-  const ended = once(child, 'close').then(([code]) => code as number | null)
-  return {
-    child,
-    ended,
-    output: () => text,
-    async said(wanted: string | RegExp) {
-      while (text.match(wanted) === null) {
-        if (child.exitCode !== null || child.signalCode !== null) throw new Error(`it ended: ${text}`)
-        await new Promise(resolve => setTimeout(resolve, 5))
-      }
-    },
-  }
-}
-
-/** A port at which nobody listens. */
-async function deafPort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as net.AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
 /** A folder with a file to lock, and a key. */
 function folder(): { cwd: string; file: string } {
-  const cwd = temporaryFolder()
+  const cwd = folderWithKey()
   const file = path.join(cwd, 'file')
   fs.writeFileSync(file, 'x'.repeat(200))
-  fs.writeFileSync(path.join(cwd, 'key'), crypto.randomBytes(32).toString('hex'), { mode: 0o600 })
   return { cwd, file }
 }
 
@@ -127,11 +91,9 @@ test.for([
   const missing = missingForGuests()
   skip(missing !== undefined, missing)
   const { cwd, file } = folder()
-  const server = start(cwd, 'vm', 'serve', '--port', '0', '--key', 'key')
-  await server.said(/on port \d+/)
-  const target = `127.0.0.1:${/on port (\d+)/.exec(server.output())![1]}`
+  const server = await serve(cwd)
   const send = ['vm', 'send', '-q', '--key', 'key', ...live, '--run', guest('locks')]
-  const leaves = start(cwd, ...send, target, ...words)
+  const leaves = start(cwd, ...send, `127.0.0.1:${server.port}`, ...words)
   expect(await leaves.ended, leaves.output()).toBe(0)
   await server.said('==========================\n')
   expect(free(file)).toBe(held)

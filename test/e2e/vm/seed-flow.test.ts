@@ -1,7 +1,5 @@
 import { spawn } from 'node:child_process'
-import crypto from 'node:crypto'
 import fs from 'node:fs'
-import net from 'node:net'
 import path from 'node:path'
 import { expect, test } from 'vitest'
 import { packageRoot } from '../../../src/lib/parts.js'
@@ -9,6 +7,7 @@ import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { guest, missingForGuests } from './guests.js'
+import { deafPort, folderWithKey } from './running.js'
 import { expectTerminal, received, restored, saved, sent } from './seed-readme.js'
 
 /** What a terminal would show: both streams as they come. */
@@ -40,10 +39,8 @@ test('by network, both terminals show the README of the ScratchVM line by line, 
 }) => {
   const missing = missingForGuests()
   skip(missing !== undefined, missing)
-  const folder = temporaryFolder()
-  const key = path.join(folder, 'key')
-  fs.writeFileSync(key, crypto.randomBytes(32).toString('hex'), { mode: 0o600 })
-  const port = await freePort()
+  const folder = folderWithKey()
+  const port = await deafPort()
   const start = (...words: string[]) => {
     const command = [path.join(packageRoot, 'imago'), 'vm', ...words].map(word => `'${word}'`).join(' ')
     const child = spawn('sh', ['-c', `exec ${command} 2>&1`], { cwd: folder })
@@ -52,10 +49,10 @@ test('by network, both terminals show the README of the ScratchVM line by line, 
     return { text: () => text, ended: new Promise(resolve => child.on('close', resolve)) }
   }
   const retry = 'connect failed, retry in 1 second...'
-  const client = start('send', '--trace', '--key', key, '--run', guest('caramba'), `127.0.0.1:${port}`)
+  const client = start('send', '--trace', '--key', 'key', '--run', guest('caramba'), `127.0.0.1:${port}`)
   while (!client.text().includes(retry)) await new Promise(resolve => setTimeout(resolve, 20))
   expect(fs.readFileSync(path.join(folder, 'ay_caramba.txt'), 'utf8')).toBe('Hello World !!!\n')
-  const server = start('serve', '--trace', '--key', key, '--port', String(port))
+  const server = start('serve', '--trace', '--key', 'key', '--port', String(port))
   expect(await client.ended, client.text()).toBe(0)
   expect(await server.ended, server.text()).toBe(0)
 
@@ -67,14 +64,6 @@ test('by network, both terminals show the README of the ScratchVM line by line, 
   expectTerminal(server.text(), received)
   expect(fs.readFileSync(path.join(folder, 'ay_caramba.txt'), 'utf8')).toBe('Hello World !!!\nBye Bye !!!\n')
 })
-
-async function freePort(): Promise<number> {
-  const server = net.createServer()
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as net.AddressInfo
-  await new Promise(resolve => server.close(resolve))
-  return port
-}
 
 test('a restore that would write into a changed file refuses and says what changed', ({ skip }) => {
   const missing = missingForGuests()

@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import fs from 'node:fs'
 import net from 'node:net'
@@ -10,6 +9,7 @@ import { imago } from '../../helpers/imago.js'
 import { sampleTexts, scratchSample } from '../../helpers/scratch-sample.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { guest, missingForGuests } from './guests.js'
+import { serve } from './running.js'
 
 const both = 'Hello World !!!\nBye Bye !!!\n'
 
@@ -160,37 +160,24 @@ test("the ScratchVM's own network form: a program is sent when it asks to be sav
   const missing = missingForGuests()
   skip(missing !== undefined, missing)
   const [here, there] = [temporaryFolder(), temporaryFolder()]
-  const words = ['vm', 'serve', '--seed', '--port', '0', '--trace']
-  const server = spawn(path.join(packageRoot, 'imago'), words, {
-    cwd: there,
-    stdio: ['ignore', 'pipe', 'pipe'],
+  const server = await serve(there, '--seed', '--trace')
+  const { port } = server
+  // Something that is no image is refused, and the server waits on.
+  const stranger = net.connect(port, '127.0.0.1', () => stranger.end('GET / HTTP/1.0\r\n\r\n'))
+  await once(stranger.resume(), 'close')
+
+  fs.writeFileSync(path.join(there, 'ay_caramba.txt'), sampleTexts.before)
+  const sent = imago(['vm', 'send', '--seed', '--run', guest('caramba-seed'), `127.0.0.1:${port}`], {
+    cwd: here,
   })
-  try {
-    let said = ''
-    for (const stream of [server.stdout, server.stderr]) stream.on('data', chunk => (said += chunk))
-    const ended = once(server, 'close')
-    while (!/on port (\d+)/.test(said)) await Promise.race([once(server.stderr, 'data'), ended])
-    const port = Number(/Waiting for VM image on port (\d+)\.\.\.\n/.exec(said)![1])
-
-    // Something that is no image is refused, and the server waits on.
-    const stranger = net.connect(port, '127.0.0.1', () => stranger.end('GET / HTTP/1.0\r\n\r\n'))
-    await once(stranger.resume(), 'close')
-
-    fs.writeFileSync(path.join(there, 'ay_caramba.txt'), sampleTexts.before)
-    const sent = imago(['vm', 'send', '--seed', '--run', guest('caramba-seed'), `127.0.0.1:${port}`], {
-      cwd: here,
-    })
-    expect(sent.stderr).toContain(`Connected to VMM in 127.0.0.1:${port}\nSent 1002376 bytes\n`)
-    expect(sent.code).toBe(0)
-    expect(await ended).toEqual([0, null])
-    expect(said).toContain('a machine did not arrive: not an image of the ScratchVM')
-    expect(said).toMatch(/Received 1002376 bytes\nTook .*B\/s\n===== VM Image Info: ======\n/)
-    expect(said).toContain('VM_APP - EXIT 0')
-    expect(fs.readFileSync(path.join(there, 'ay_caramba.txt'), 'utf8')).toBe(both)
-    expect(fs.readFileSync(path.join(here, 'ay_caramba.txt'), 'utf8')).toBe(sampleTexts.before)
-  } finally {
-    server.kill('SIGKILL')
-  }
+  expect(sent.stderr).toContain(`Connected to VMM in 127.0.0.1:${port}\nSent 1002376 bytes\n`)
+  expect(sent.code).toBe(0)
+  expect(await server.ended, server.output()).toBe(0)
+  expect(server.output()).toContain('a machine did not arrive: not an image of the ScratchVM')
+  expect(server.output()).toMatch(/Received 1002376 bytes\nTook .*B\/s\n===== VM Image Info: ======\n/)
+  expect(server.output()).toContain('VM_APP - EXIT 0')
+  expect(fs.readFileSync(path.join(there, 'ay_caramba.txt'), 'utf8')).toBe(both)
+  expect(fs.readFileSync(path.join(here, 'ay_caramba.txt'), 'utf8')).toBe(sampleTexts.before)
 })
 
 test('a sender without a server tries again every second, and only an image of the ScratchVM travels so', () => {

@@ -1,75 +1,49 @@
-import { type ChildProcess, spawn } from 'node:child_process'
 import crypto from 'node:crypto'
 import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
-import { expect, onTestFinished, test } from 'vitest'
-import { packageRoot } from '../../../src/lib/parts.js'
+import { expect, test } from 'vitest'
 import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { rounds } from '../../helpers/rounds.js'
-import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { guest, missingForGuests } from './guests.js'
+import { folderWithKey, serve, start } from './running.js'
 
-interface Running {
-  readonly child: ChildProcess
-  output(): string
-  readonly ended: Promise<number | null>
-}
+type Direction = 'to the target' | 'to the source'
 
-function start(words: readonly string[], cwd: string): Running {
-  const child = spawn(path.join(packageRoot, 'imago'), words, { cwd, stdio: ['ignore', 'pipe', 'pipe'] })
-  onTestFinished(() => void child.kill('SIGKILL'))
-  let text = ''
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (text += chunk))
-  const ended = new Promise<number | null>(resolve => child.on('close', code => resolve(code)))
-  return { child, output: () => text, ended }
-}
-
-/** A server on a port of the system's choice. */
-async function serve(cwd: string, ...words: string[]): Promise<Running & { port: number }> {
-  const key = path.join(cwd, 'key')
-  if (!fs.existsSync(key)) fs.writeFileSync(key, crypto.randomBytes(32).toString('hex'), { mode: 0o600 })
-  const running = start(['vm', 'serve', '--port', '0', '--key', key, ...words], cwd)
-  while (!/on port (\d+)/.test(running.output())) {
-    await new Promise(resolve => setTimeout(resolve, 10))
-    if (running.child.exitCode !== null) throw new Error(running.output())
-  }
-  return { ...running, port: Number(/on port (\d+)/.exec(running.output())![1]) }
-}
-
-/** Passes bytes on and cuts both sides after `limit` bytes of the source's. */
-async function cuttingProxy(port: number, limit: number): Promise<{ server: net.Server; port: number }> {
-  let left = limit
+/** Passes bytes on, counts them, and cuts the first connection for both sides after so many bytes of one direction. */
+async function cuttingProxy(port: number, direction?: Direction, limit = Number.POSITIVE_INFINITY) {
+  const passed = { 'to the target': 0, 'to the source': 0 }
+  let isCut = false
   const server = net.createServer(source => {
     const target = net.connect(port, '127.0.0.1')
     const cut = () => {
       source.destroy()
       target.destroy()
     }
-    source.on('data', chunk => {
-      if (chunk.length >= left) {
-        target.write(chunk.subarray(0, left), cut)
-        left = Number.POSITIVE_INFINITY // the next connection is whole
-        return
-      }
-      left -= chunk.length
-      target.write(chunk)
-    })
-    target.on('data', chunk => source.write(chunk))
+    const pass = (from: net.Socket, to: net.Socket, way: Direction) =>
+      from.on('data', chunk => {
+        const left = limit - passed[way]
+        passed[way] += chunk.length
+        if (isCut || way !== direction || chunk.length < left) return void to.write(chunk)
+        isCut = true // the next connection is whole
+        to.write(chunk.subarray(0, left), cut)
+      })
+    pass(source, target, 'to the target')
+    pass(target, source, 'to the source')
     for (const socket of [source, target]) {
       socket.on('error', cut)
       socket.on('close', cut)
     }
   })
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  return { server, port: (server.address() as net.AddressInfo).port }
+  return { server, passed, port: (server.address() as net.AddressInfo).port }
 }
 
 test('the flow of the ScratchVM through the network: the guest goes on at the server', async ({ skip }) => {
   const missing = missingForGuests()
   skip(missing !== undefined, missing)
-  const cwd = temporaryFolder()
+  const cwd = folderWithKey()
   const server = await serve(cwd, '--trace')
   const words = ['--trace', '--key', 'key', '--run', guest('caramba'), `127.0.0.1:${server.port}`]
   const sent = imago(['vm', 'send', ...words], { cwd })
@@ -87,7 +61,7 @@ test('the flow of the ScratchVM through the network: the guest goes on at the se
 test('a server without our key gets nothing, and the guest goes on here', async ({ skip }) => {
   const missing = missingForGuests()
   skip(missing !== undefined, missing)
-  const cwd = temporaryFolder()
+  const cwd = folderWithKey()
   const server = await serve(cwd)
   fs.writeFileSync(path.join(cwd, 'other'), crypto.randomBytes(32).toString('hex'), { mode: 0o600 })
   const words = ['-q', '--key', 'other', '--run', guest('caramba'), `127.0.0.1:${server.port}`]
@@ -108,7 +82,7 @@ test.for([
 ], { skip }) => {
   const missing = missingForGuests()
   skip(missing !== undefined, missing)
-  const cwd = temporaryFolder()
+  const cwd = folderWithKey()
   const program = guest('sort')
   const count = '3000000'
   const server = await serve(cwd)
@@ -133,33 +107,40 @@ test.for([
   expect(sent.stdout + there).toBe(spawnSync(program, [count], { encoding: 'utf8' }).stdout)
 })
 
-test('after a cut at any byte the machine runs exactly once', async ({ skip }) => {
+/** A saved guest is sent through a proxy that cuts, and must run once, or be whole where it was. Returns what the proxy passed. */
+async function sendThroughCut(direction?: Direction, limit?: number) {
+  const cwd = folderWithKey()
+  expect(imago(['vm', 'run', '-q', '-o', 'c.vm', guest('caramba')], { cwd }).code).toBe(0)
+  const server = await serve(cwd)
+  const proxy = await cuttingProxy(server.port, direction, limit)
+  const sent = start(cwd, 'vm', 'send', '--key', 'key', 'c.vm', `127.0.0.1:${proxy.port}`)
+  // Where the last answer was cut, the guest may have ended there before its source could ask again.
+  void server.ended.then(async code => {
+    if (code === 0) await sent.said('asking the target whether it runs').catch(() => {})
+    sent.child.kill()
+  })
+  const code = await sent.ended
+  const ran = code === 0 || server.child.exitCode === 0
+  if (!ran) server.child.kill()
+  const transcript = `cut ${direction} after ${limit}\n${sent.output()}\n--- server:\n${server.output()}`
+  expect(await server.ended, transcript).toBe(ran ? 0 : 130)
+  const text = fs.readFileSync(path.join(cwd, 'ay_caramba.txt'), 'utf8')
+  expect(text, transcript).toBe(ran ? 'Hello World !!!\nBye Bye !!!\n' : 'Hello World !!!\n')
+  expect(fs.existsSync(path.join(cwd, 'c.vm')), transcript).toBe(!ran)
+  if (!ran) expect(imago(['verify', 'c.vm'], { cwd }).code, transcript).toBe(0)
+  proxy.server.close()
+  return proxy.passed
+}
+
+test('after a cut at any byte of the conversation, either way, the machine runs exactly once', async ({
+  skip,
+}) => {
   const missing = missingForGuests()
   skip(missing !== undefined, missing)
-  const program = guest('caramba')
+  const whole = await sendThroughCut()
   for (let round = 0; round < rounds(500, 8); round++) {
-    const cwd = temporaryFolder()
-    expect(imago(['vm', 'run', '-q', '-o', 'c.vm', program], { cwd }).code).toBe(0)
-    const server = await serve(cwd)
-    // The whole conversation is some 82 kB; cuts beyond it do not happen.
-    const proxy = await cuttingProxy(server.port, Math.floor(Math.random() * 84_000))
-    const sent = start(['vm', 'send', '--key', 'key', 'c.vm', `127.0.0.1:${proxy.port}`], cwd)
-    const code = await sent.ended
-    const transcript = () => `${sent.output()}\n--- server:\n${server.output()}`
-    if (code === 0) {
-      expect(await server.ended, transcript()).toBe(0)
-      expect(fs.readFileSync(path.join(cwd, 'ay_caramba.txt'), 'utf8')).toBe('Hello World !!!\nBye Bye !!!\n')
-      expect(fs.existsSync(path.join(cwd, 'c.vm'))).toBe(false)
-    } else {
-      server.child.kill()
-      await server.ended
-      // It did not run there, and the image is whole here.
-      expect(fs.readFileSync(path.join(cwd, 'ay_caramba.txt'), 'utf8'), transcript()).toBe(
-        'Hello World !!!\n',
-      )
-      expect(imago(['verify', 'c.vm'], { cwd }).code, transcript()).toBe(0)
-    }
-    proxy.server.close()
+    const direction = round % 2 === 0 ? 'to the target' : 'to the source'
+    await sendThroughCut(direction, 1 + Math.floor(Math.random() * whole[direction]))
   }
 })
 
@@ -170,13 +151,11 @@ test('after a kill of either side at any moment the machine has run once, or is 
   skip(missing !== undefined, missing)
   const program = guest('caramba')
   for (let round = 0; round < rounds(200, 6); round++) {
-    const cwd = temporaryFolder()
+    const cwd = folderWithKey()
     expect(imago(['vm', 'run', '-q', '-o', 'c.vm', program], { cwd }).code).toBe(0)
     const server = await serve(cwd)
-    const sent = start(
-      ['vm', 'send', '--retries', '0', '--key', 'key', 'c.vm', `127.0.0.1:${server.port}`],
-      cwd,
-    )
+    const words = ['vm', 'send', '--retries', '0', '--key', 'key']
+    const sent = start(cwd, ...words, 'c.vm', `127.0.0.1:${server.port}`)
     const victim = round % 2 === 0 ? sent : server
     await new Promise(resolve => setTimeout(resolve, 60 + Math.random() * 300))
     victim.child.kill('SIGKILL')
@@ -206,7 +185,7 @@ test('a server that is told to stop while its guest runs ends, and the image tha
 }) => {
   const missing = missingForGuests()
   skip(missing !== undefined, missing)
-  const cwd = temporaryFolder()
+  const cwd = folderWithKey()
   const server = await serve(cwd)
   const words = ['vm', 'send', '-q', '--key', 'key', '--live', '--run', guest('ticks')]
   expect(imago([...words, `127.0.0.1:${server.port}`, '1000'], { cwd }).code).toBe(0)
@@ -232,12 +211,12 @@ test('after a kill of either side in a live send there is one guest that ends as
   const program = guest('ticks')
   const count = 30
   for (let round = 0; round < rounds(100, 6); round++) {
-    const cwd = temporaryFolder()
+    const cwd = folderWithKey()
     const at = (name: string) => path.join(cwd, name)
     const server = await serve(cwd)
     const to = `127.0.0.1:${server.port}`
     const words = ['vm', 'send', '--retries', '0', '--key', 'key', '-o', 'c.vm', '--run', program, '--live']
-    const sent = start([...words, to, String(count)], cwd)
+    const sent = start(cwd, ...words, to, String(count))
     const transcript = () => `${sent.output()}\n--- server:\n${server.output()}`
     while (!sent.output().includes('tick ')) await new Promise(resolve => setTimeout(resolve, 5))
     await new Promise(resolve => setTimeout(resolve, Math.random() * 400))
@@ -272,7 +251,7 @@ test('after a kill of either side in a live send there is one guest that ends as
       }
       // Given away: whoever is asked at the target knows, and the image there goes on.
       const next = await serve(cwd)
-      const again = start(['vm', 'send', '--key', 'key', 'c.vm', `127.0.0.1:${next.port}`], cwd)
+      const again = start(cwd, 'vm', 'send', '--key', 'key', 'c.vm', `127.0.0.1:${next.port}`)
       const id = started()?.replace('.started', '')
       if (code === 6) expect(await again.ended, `${again.output()}\n${transcript()}`).toBe(0)
       else again.child.kill()

@@ -1,59 +1,14 @@
 /** Nothing here waits for ever: each wait of a monitor ends with the guest, with a signal, or with the time limit. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import crypto from 'node:crypto'
 import { once } from 'node:events'
 import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { packageRoot } from '../../../src/lib/parts.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { guest, missingForGuests } from './guests.js'
-
-interface Running {
-  readonly child: ChildProcess
-  readonly ended: Promise<number | null>
-  output(): string
-  /** Waits until it has printed this. */
-  said(text: string): Promise<void>
-}
-
-function start(cwd: string, ...words: string[]): Running {
-  const child = spawn(path.join(packageRoot, 'imago'), words, { cwd, stdio: ['ignore', 'pipe', 'pipe'] })
-  onTestFinished(() => void child.kill('SIGKILL'))
-  let text = ''
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (text += chunk))
-  const ended = once(child, 'close').then(([code]) => code as number | null)
-  return {
-    child,
-    ended,
-    output: () => text,
-    async said(wanted) {
-      while (!text.includes(wanted)) {
-        if (child.exitCode !== null || child.signalCode !== null) throw new Error(`it ended: ${text}`)
-        await new Promise(resolve => setTimeout(resolve, 5))
-      }
-    },
-  }
-}
-
-/** A folder with a key. */
-function folderWithKey(): string {
-  const cwd = temporaryFolder()
-  fs.writeFileSync(path.join(cwd, 'key'), crypto.randomBytes(32).toString('hex'), { mode: 0o600 })
-  return cwd
-}
-
-/** A port at which nobody listens. */
-async function deafPort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as net.AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
+import { deafPort, folderWithKey, serve, start } from './running.js'
 
 test.for([
   ['pipe'],
@@ -128,9 +83,8 @@ test.for([
   const missing = missingForGuests()
   skip(missing !== undefined, missing)
   const cwd = folderWithKey()
-  const server = start(cwd, 'vm', 'serve', '--port', '0', '--key', 'key')
-  await server.said('on port')
-  const target = `127.0.0.1:${/on port (\d+)/.exec(server.output())![1]}`
+  const server = await serve(cwd)
+  const target = `127.0.0.1:${server.port}`
   server.child.kill('SIGSTOP')
   const common = ['--key', 'key', '-o', 'c.vm', '--run', guest(words.length > 0 ? 'ticks' : 'caramba')]
   const sending = start(cwd, 'vm', 'send', ...common, ...words, target, '100000')
