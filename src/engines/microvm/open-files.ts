@@ -126,6 +126,14 @@ export class OpenFiles {
       .join('/')}`
   }
 
+  /** Where a file or folder is now, seen from the root: it may have been renamed since it was opened. One that is gone is where it was. */
+  pathNow({ hostFd, path }: OpenFile): string {
+    if (fs.fstatSync(hostFd).nlink === 0) return path
+    const [root, now] = [this.#root, hostFd].map(fd => fs.readlinkSync(`/proc/self/fd/${fd}`, 'latin1'))
+    const below = root === '/' ? '' : root!
+    return now === root ? '/' : now!.startsWith(`${below}/`) ? now!.slice(below.length) : path
+  }
+
   /** openat2 within the root. Returns a host descriptor or minus errno. */
   resolve(absolutePath: string, flags: number, mode = 0): number {
     const how = Buffer.alloc(24) // flags, mode, resolve

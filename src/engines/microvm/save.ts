@@ -113,7 +113,7 @@ export function describeGuest(
     files: open.map((file, i) => {
       const content = isEventFile(file.kind) ? eventContent(file, open) : contentOf(file, options.withFiles)
       if (content !== undefined) contents.set(i, content)
-      return fileRecord(file)
+      return fileRecord(file, files)
     }),
     descriptors: [...files.descriptors].map(([fd, { file, closeOnExec }]) => ({
       fd,
@@ -158,7 +158,7 @@ function cpuRecord(guest: Guest): CpuRecord {
   }
 }
 
-function fileRecord(file: OpenFile): FileRecord {
+function fileRecord(file: OpenFile, files: OpenFiles): FileRecord {
   const standard = file.kind === 'standard'
   const now = standard ? { size: 0n, mtime: 0n, mode: 0 } : OpenFiles.describe(file.hostFd)
   const seekable = (file.kind === 'regular' || file.kind === 'directory') && (file.flags & O.PATH) === 0
@@ -175,7 +175,7 @@ function fileRecord(file: OpenFile): FileRecord {
     contentOffset: 0n,
     contentLength: 0n,
     contentDigest: new Uint8Array(32),
-    path: file.path,
+    path: file.kind === 'regular' || file.kind === 'directory' ? files.pathNow(file) : file.path,
     name: file.name,
   }
 }

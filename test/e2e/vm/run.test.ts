@@ -19,6 +19,29 @@ test('a static-PIE program runs on both engines', ({ skip }) => {
     })
 })
 
+test.for([
+  ['kvm', 'unicorn'],
+  ['unicorn', 'kvm'],
+] as const)('the system calls of everyday programs do what they do on Linux, and go on after a save (%s, then %s)', ([
+  engine,
+  next,
+], { skip }) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const program = guest('everyday')
+  const options = { cwd: temporaryFolder(), input: '' }
+  const native = spawnSync(program, { ...options, encoding: 'utf8' })
+  expect(native).toMatchObject({ status: 3, stdout: expect.stringContaining('rmdir("room"): 0\n') })
+  const whole = imago(['vm', 'run', '-q', '--engine', engine, program], options)
+  expect(whole).toMatchObject({ code: 3, stdout: native.stdout })
+  const words = ['vm', 'run', '-q', '--engine', engine, '-o', 'a.vm', program, 'save']
+  const saved = imago(words, options)
+  expect(saved.code, saved.stderr).toBe(0)
+  const restored = imago(['vm', 'restore', '-q', '--engine', next, 'a.vm'], options)
+  expect(restored.code, restored.stderr).toBe(3)
+  expect(saved.stdout + restored.stdout).toBe(native.stdout)
+})
+
 test('with --keep-running a guest goes on after its save, and so does its image', ({ skip }) => {
   const missing = missingForGuests()
   skip(missing !== undefined, missing)

@@ -22,6 +22,10 @@ function range(guest: Guest, address: bigint, length: bigint): [number, number] 
   return [start, end]
 }
 
+/** True when something is mapped throughout. */
+const isMapped = ({ memory }: Guest, [start, end]: [number, number]): boolean =>
+  memory.mappings.allowed(start, end - start, 0) === end - start
+
 function brk(guest: Guest, a: Arguments): number {
   const { memory, process } = guest
   const wanted = size(a[0])
@@ -92,7 +96,7 @@ function mprotect(guest: Guest, a: Arguments): number {
   if (a[1] === 0n) return 0
   const place = range(guest, a[0], a[1])
   if (place === undefined) return size(a[0]) % PAGE_SIZE !== 0 ? -E.EINVAL : -E.ENOMEM
-  if (memory.mappings.allowed(place[0], place[1] - place[0], 0) < place[1] - place[0]) return -E.ENOMEM
+  if (!isMapped(guest, place)) return -E.ENOMEM
   if ((protection & WRITE_EXECUTE) === WRITE_EXECUTE) return -E.EACCES
   memory.protect(place[0], place[1], protection)
   return 0
@@ -131,14 +135,14 @@ function mremap(guest: Guest, a: Arguments): number {
 function madvise(guest: Guest, a: Arguments): number {
   const place = range(guest, a[0], a[1])
   if (place === undefined) return a[1] === 0n ? 0 : -E.EINVAL
-  if (int(a[2]) !== MADV_DONTNEED) return 0
-  for (const part of guest.memory.mappings.within(...place)) {
+  const parts = int(a[2]) === MADV_DONTNEED ? guest.memory.mappings.within(...place) : []
+  for (const part of parts) {
     // A private file mapping would show the file again; here its pages simply stay.
     if (part.name !== '' && !part.name.startsWith('[')) continue
     guest.memory.discard(part.start, part.end)
     guest.memory.noteDirty(part.start, part.end)
   }
-  return 0
+  return isMapped(guest, place) ? 0 : -E.ENOMEM
 }
 
 export const memoryCalls: readonly SystemCall[] = [
