@@ -29,7 +29,18 @@ const ANSWER_TIMEOUT_MS = 60_000
 const MAX_PACKET_BYTES = 1024 * 1024
 
 /** QEMU's own packet Qqemu.sstep (QEMU docs/system/gdb.rst). */
-const SingleStep = { enable: 1, noTimer: 4 } as const
+const SingleStep = { enable: 1, noInterrupt: 2, noTimer: 4 } as const
+
+/** What single steps let through. */
+export interface StepOptions {
+  /**
+   * Timers fire between steps. Then a machine under icount does not keep its time: QEMU takes one that stands after a
+   * step for idle, and moves its clock to the next timer.
+   */
+  readonly timers: boolean
+  /** Interrupts are taken, as running does, unless this is false. */
+  readonly interrupts?: boolean
+}
 
 export class GdbClient {
   readonly #socket: net.Socket
@@ -82,19 +93,16 @@ export class GdbClient {
     }
   }
 
-  /**
-   * Opens the stub of a machine of ours and makes single steps let interrupts through, as running does.
-   * @param timers whether timers fire between steps, too. Then a machine under icount does not keep its time: QEMU takes
-   *   one that stands after a step for idle, and moves its clock to the next timer.
-   */
-  static async attach(emulator: Emulator, timers: boolean): Promise<GdbClient> {
+  /** Opens the stub of a machine of ours, and makes it step like this. */
+  static async attach(emulator: Emulator, { timers, interrupts }: StepOptions): Promise<GdbClient> {
     const socket = path.join(emulator.folder, 'gdb')
     await emulator.qmp.execute('human-monitor-command', {
       'command-line': `gdbserver unix:${socket},server=on,wait=off`,
     })
     const client = await GdbClient.connect(socket)
-    const { enable, noTimer } = SingleStep
-    await client.#request(`Qqemu.sstep=0x${(enable | (timers ? 0 : noTimer)).toString(16)}`)
+    const { enable, noInterrupt, noTimer } = SingleStep
+    const mode = enable | (timers ? 0 : noTimer) | (interrupts === false ? noInterrupt : 0)
+    await client.#request(`Qqemu.sstep=0x${mode.toString(16)}`)
     return client
   }
 

@@ -141,7 +141,7 @@ async function runBraked(emulator: Emulator, brake: LogBrake, left: Left, cautio
 
 /** Single steps until no instruction is left; false when the machine sleeps before. */
 async function stepWhileAwake(emulator: Emulator, left: Left): Promise<boolean> {
-  const gdb = await GdbClient.attach(emulator, false)
+  const gdb = await GdbClient.attach(emulator, { timers: false })
   try {
     // A step may deliver an interrupt and execute nothing, so the count is asked each time.
     while ((await left()) > 0) {

@@ -109,7 +109,8 @@ function virtualTime(stream: QemuStream): bigint | undefined {
 }
 
 /**
- * Reads the stream back. Under icount, where the same instructions make the same machine, it is also rid of what comes
+ * Reads the stream back, as a machine that was stopped: one that was stepped stands in a debugger, where no machine that
+ * is loaded can stand. Under icount, where the same instructions make the same machine, it is also rid of what comes
  * from this host: RAM is in as many parts as QEMU had time for, and two counters hold real time that nothing asks for.
  * So equal machines are equal byte for byte.
  */
@@ -117,14 +118,17 @@ function settle(file: string): QemuStream {
   const stream = openStream(file)
   try {
     const now = virtualTime(stream)
-    if (now === undefined) return stream
-    const settled = stream.requireDevice('timer').patched([
-      ['cpu_ticks_offset', now],
-      ['cpu_clock_offset', now],
-    ])
-    // One that was stepped stands in a debugger, where no machine that is loaded can stand.
-    const paused = withRunState(stream.requireDevice('globalstate'), 'paused')
-    stream.write(file, { devices: [settled, paused], memory: new Map() })
+    const state = stream.requireDevice('globalstate')
+    if (now === undefined && !runStateOf(state).startsWith('debug')) return stream
+    const devices = [withRunState(state, 'paused')]
+    if (now !== undefined)
+      devices.push(
+        stream.requireDevice('timer').patched([
+          ['cpu_ticks_offset', now],
+          ['cpu_clock_offset', now],
+        ]),
+      )
+    stream.write(file, { devices, memory: new Map() })
     return stream
   } finally {
     stream.source.close()
@@ -133,9 +137,13 @@ function settle(file: string): QemuStream {
 const ICOUNT = 'timer/icount.qemu_icount'
 
 /** QEMU's section `globalstate`: the name of the state that the machine was in, which its loader takes it into. */
-function withRunState(device: DeviceState, name: string): DeviceState {
+function runStateOf(device: DeviceState): string {
   const field = device.get('runstate')
-  const padded = new Uint8Array(field instanceof Uint8Array ? field.length : 0)
+  return field instanceof Uint8Array ? Buffer.from(field).toString('latin1') : ''
+}
+
+function withRunState(device: DeviceState, name: string): DeviceState {
+  const padded = new Uint8Array(runStateOf(device).length)
   padded.set(Buffer.from(name))
   return device.patched([
     ['size', BigInt(name.length + 1)],

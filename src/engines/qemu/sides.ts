@@ -42,7 +42,7 @@ async function openMachine(image: string, abort: AbortSignal): Promise<OpenSide>
       paused: true,
       abort,
     })
-    const gdb = await GdbClient.attach(emulator, true)
+    const gdb = await GdbClient.attach(emulator, { timers: true })
     return {
       side: stubSide(image, gdb),
       async close() {

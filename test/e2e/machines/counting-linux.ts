@@ -1,9 +1,11 @@
 /**
- * The counting Linux, booted once and stopped at moments of a wished kind: it is stopped at random, and QEMU's monitor is
- * asked; when the moment is of another kind it goes on and is stopped again. What was saved is then judged by itself.
+ * The counting Linux, booted once and stopped at moments of a wished kind: it is stopped at random (and stepped on from
+ * there), and QEMU's monitor is asked; when the moment is of another kind it goes on and is stopped again. What was saved
+ * is then judged by itself.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Emulator } from '../../../src/engines/qemu/emulator.js'
+import { GdbClient } from '../../../src/engines/qemu/gdb.js'
 import { DEFAULT_APPEND, DEFAULT_LINE, machineWords } from '../../../src/engines/qemu/machine-line.js'
 import { monitor } from '../../../src/engines/qemu/monitor.js'
 import { saveMachine } from '../../../src/engines/qemu/save.js'
@@ -16,19 +18,19 @@ export interface Moment {
   /** Whether one stands at such a moment: what QEMU's monitor answers to `ask`, which is cheap. */
   readonly ask: string
   answers(answer: string): boolean
-  /** When to stop it, so that the moment comes soon: right in a line, this long after the end of one, or after it went on. */
-  readonly stop: 'in a line' | { readonly afterLineMs: number } | { readonly afterMs: number }
+  /** When to stop it, so that the moment comes soon: right in a line, or this long after the end of one. */
+  readonly stop: 'in a line' | { readonly afterLineMs: number }
+  /** From there it is stepped up to the moment; its timers run, and it takes no interrupt. */
+  readonly stepped?: true
   /** How the machine is slowed down, so that what takes microseconds then takes milliseconds. */
   readonly pace: keyof typeof paces
 }
 
 /** Commands of the monitor, in the spellings of its versions; they hold until the next ones. */
 const paces = {
-  full: [['log none'], ['one-insn-per-tb off', 'singlestep off']],
+  full: [['one-insn-per-tb off', 'singlestep off']],
   /** An instruction a translation block. */
-  slow: [['log none'], ['one-insn-per-tb on', 'singlestep on']],
-  /** And each one logged: a tick of the kernel then takes longer than the time to the next. */
-  slowest: [['one-insn-per-tb on', 'singlestep on'], ['logfile /dev/null'], ['log cpu,nochain']],
+  slow: [['one-insn-per-tb on', 'singlestep on']],
 } as const
 
 /** The bits of IER. */
@@ -68,8 +70,9 @@ export const moments = {
     matches: timerWaits,
     ask: 'info lapic',
     answers: timerWaitsByMonitor,
-    stop: { afterMs: 20 },
-    pace: 'slowest',
+    stop: 'in a line',
+    stepped: true,
+    pace: 'full',
   },
   'with the serial line busy': {
     matches: ({ devices: { serial } }) => (serial!.interruptEnable & TRANSMIT_EMPTY) !== 0,
@@ -121,6 +124,9 @@ export class SerialText {
   }
 }
 
+/** A step takes the machine some microseconds at least, and its kernel's tick comes every four milliseconds. */
+const MOST_STEPS = 4000
+
 /** Until the hunt for a moment is given up. */
 const HUNT_MS = 80_000
 
@@ -160,12 +166,12 @@ export class CountingLinux {
         const before = this.serial.text.length
         await this.#run()
         if (moment.stop === 'in a line') await this.serial.until(text => text.length > before)
-        else if ('afterMs' in moment.stop) await sleep(Math.random() * 2 * moment.stop.afterMs)
         else {
           await this.serial.until(text => text.length > before && text.endsWith('\n'))
           await sleep(Math.random() * 2 * moment.stop.afterLineMs)
         }
         await qmp.execute('stop')
+        if (moment.stepped) await this.#step(answers)
         this.serial.running = false
         if (!(await answers())) continue
         await saveMachine(qmp, output)
@@ -175,6 +181,16 @@ export class CountingLinux {
       throw new Error(`no such moment came in ${HUNT_MS / 1000} s`)
     } finally {
       for (const spellings of paces.full) await monitor(this.#emulator, spellings)
+    }
+  }
+
+  /** Steps it to where `arrived` answers yes, or as far as a tick of its kernel surely is. */
+  async #step(arrived: () => Promise<boolean>): Promise<void> {
+    const gdb = await GdbClient.attach(this.#emulator, { timers: true, interrupts: false })
+    try {
+      for (let steps = 0; steps < MOST_STEPS && !(await arrived()); steps++) await gdb.step()
+    } finally {
+      gdb.close()
     }
   }
 
