@@ -2,9 +2,11 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { temporaryName } from '../lib/atomic-file.js'
-import { LossError, UnreadableError, UsageError } from '../lib/errors.js'
-import type { MachineImage } from '../model/machine.js'
+import { LossError, UsageError } from '../lib/errors.js'
+import { getField, type MachineImage } from '../model/machine.js'
 import type { Format, Loss } from './format.js'
+import { informed } from './informed.js'
+import { fieldText, placeOf } from './machine-table.js'
 import { detectFormat, formatNamed, type ReadImage, withImages } from './registry.js'
 
 export interface Conversion {
@@ -80,49 +82,7 @@ async function writeRead(
   }
 }
 
-/** A machine with what the user says of it: its TSC; its CPU by `--cpu`, or by the kernel's own words, found by `--vmlinux`. */
-async function informed(read: ReadImage, options: Readonly<Record<string, unknown>>): Promise<ReadImage> {
-  if (read.kind !== 'machine') return read
-  const { cpu, vmlinux, tsc } = options as { cpu?: string; vmlinux?: string; tsc?: string }
-  let { image } = read
-  if (tsc !== undefined) image = { ...image, cpus: image.cpus.map(each => ({ ...each, tsc: ticks(tsc) })) }
-  if (cpu !== undefined || vmlinux !== undefined)
-    image = { ...image, cpuFeatures: await featuresFor(image, cpu, vmlinux) }
-  return { ...read, image }
-}
-
-function ticks(text: string): bigint {
-  if (!/^(\d{1,20}|0x[0-9a-f]{1,16})$/i.test(text) || BigInt(text) >> 64n)
-    throw new UsageError(`'${text}' is no value of a time-stamp counter`, { expected: 'a 64-bit number' })
-  return BigInt(text)
-}
-
-async function featuresFor(
-  image: MachineImage,
-  cpu: string | undefined,
-  vmlinux: string | undefined,
-): Promise<ReadonlySet<string>> {
-  if (cpu !== undefined) {
-    const { offeredFeatures } = await import('./qemu/cpu-line.js')
-    const features = offeredFeatures(cpu)
-    if (features !== undefined) return features
-    throw new UsageError(`what the CPU model '${cpu}' offers is not known`, {
-      expected: 'a model of QEMU 7.2 such as qemu64 or Haswell, with words such as -svm or +rdtscp',
-      hint: "--vmlinux FILE finds it out from the guest's kernel",
-    })
-  }
-  const { openKernelSymbols } = await import('../lib/kernel-symbols.js')
-  const { kernelFeatures } = await import('../isa/linux-kernel.js')
-  const features = kernelFeatures(image, openKernelSymbols(vmlinux!))
-  if (features !== undefined) return features
-  throw new UnreadableError("the kernel's own feature words are not where these symbols say", {
-    file: vmlinux,
-    expected: 'boot_cpu_data of the Linux that runs in the image',
-    hint: 'give the symbols of this very kernel (its System.map, or /proc/kallsyms of the guest), or say --cpu',
-  })
-}
-
-function writeAs(
+async function writeAs(
   format: Format,
   read: ReadImage,
   target: string,
@@ -131,7 +91,18 @@ function writeAs(
   if (format.kind === 'process' && read.kind === 'process' && format.write)
     return format.write(read.image, target, { options })
   if (format.kind === 'machine' && read.kind === 'machine' && format.write)
-    return format.write(read.image, target, { options })
+    return [...workedOut(read.image), ...(await format.write(read.image, target, { options }))]
   if (format.write === undefined) throw new LossError(`format ${format.name} cannot be written`)
   throw new UsageError(`a ${read.kind} image cannot become ${format.name}, which holds a ${format.kind}`)
+}
+
+function workedOut(image: MachineImage): Loss[] {
+  return [...(image.workedOut ?? [])].map(([path, from]) => {
+    const value = getField({ cpu: image.cpus[0]!, devices: image.devices }, path)
+    return {
+      kind: 'defaulted',
+      ...placeOf(path),
+      detail: `not in the image, now ${fieldText(path, value)}, ${from}`,
+    }
+  })
 }

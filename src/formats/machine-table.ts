@@ -10,6 +10,7 @@
  * whatever comes out different is the loss.
  */
 import { pciClass, pciId } from '../isa/pci.js'
+import { frequencyText } from '../lib/frequency.js'
 import {
   type Cpu,
   type Devices,
@@ -142,17 +143,17 @@ export function lossesBetween(before: MachineState, after: MachineState): Loss[]
           : { kind: 'defaulted', subject, field: 'all', detail: 'the image has none: reset state' },
       )
     } else if (had === undefined)
-      losses.push({ kind: 'defaulted', subject, field, detail: `not in the image, now ${valueText(has)}` })
+      losses.push({ kind: 'defaulted', subject, field, detail: defaultText(path, has) })
     else if (has === undefined) {
       // Zero is what a machine without the field has.
       if (!sameValue(had, getField(fresh, path)) && had !== 0n && had !== 0)
-        losses.push({ kind: 'dropped', subject, field, detail: valueText(had) })
+        losses.push({ kind: 'dropped', subject, field, detail: fieldText(path, had) })
     } else
       losses.push({
         kind: isNear(had, has) ? 'rounded' : 'dropped',
         subject,
         field,
-        detail: `${valueText(had)} becomes ${valueText(has)}`,
+        detail: `${fieldText(path, had)} becomes ${fieldText(path, has)}`,
       })
   }
   return [...losses, ...unnamedLosses(before.cpu, after.cpu), ...pciLosses(before.devices, after.devices)]
@@ -214,6 +215,25 @@ export function placeOf(path: string): { subject: string; field: string } {
 export function sameValue(a: unknown, b: unknown): boolean {
   if (a instanceof Uint8Array && b instanceof Uint8Array) return Buffer.compare(a, b) === 0
   return a === b
+}
+
+/** The value of a field of the neutral machine in words. */
+export function fieldText(path: string, value: unknown): string {
+  const kind = machineLeaves.get(path)?.kind
+  if (kind === 'frequency' && typeof value === 'number') return frequencyText(value)
+  if (kind === 'duration' && typeof value === 'bigint') return `${value} ps`
+  return valueText(value)
+}
+
+/** How the user can say what an image does not. */
+const sayings: Readonly<Record<string, string>> = {
+  'cpu.tscRate': '--clock or --vmlinux says it',
+  'cpu.tsc': '--tsc or --vmlinux says it',
+}
+
+function defaultText(path: string, value: unknown): string {
+  const saying = sayings[path]
+  return `not in the image, now ${fieldText(path, value)}${saying ? ` (${saying})` : ''}`
 }
 
 export function valueText(value: unknown): string {

@@ -87,9 +87,9 @@ function vendorAfter(bytes: Uint8Array, start: number): number | undefined {
   return undefined
 }
 
-/** Bytes at a linear address that may cross pages. */
-function readAcross(image: MachineImage, cpu: Cpu, from: bigint, length: number): Uint8Array | undefined {
-  const bytes = new Uint8Array(length)
+/** Bytes at a linear address that may cross pages; undefined where one is not mapped. */
+export function readAcross(image: MachineImage, cpu: Cpu, from: bigint, length: number): Buffer | undefined {
+  const bytes = Buffer.alloc(length)
   for (let done = 0; done < length; ) {
     const at = from + BigInt(done)
     const size = Math.min(length - done, 4096 - Number(at & 0xfffn))

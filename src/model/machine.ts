@@ -307,6 +307,8 @@ export interface MachineImage {
   readonly program?: HostedProgram
   /** What the guest's CPU offered it (CPUID), as QEMU spells features, where known. */
   readonly cpuFeatures?: ReadonlySet<string>
+  /** What the image itself does not say: path of the field → where its value was taken from. A conversion tells it. */
+  readonly workedOut?: ReadonlyMap<string, string>
   readonly origin: Origin
 }
 

@@ -1,4 +1,5 @@
 /** What the page of a machine image is drawn from. */
+import { withKernelClock } from '../../isa/linux-clock.js'
 import { kernelFeatures, kernelSlide } from '../../isa/linux-kernel.js'
 import { hex } from '../../lib/bytes.js'
 import { type KernelSymbols, openKernelSymbols } from '../../lib/kernel-symbols.js'
@@ -10,7 +11,7 @@ export interface MachineViewOptions {
   readonly registers?: boolean
 }
 
-/** What the page says besides the image itself: the names that the kernel's symbols give, and its CPU features. */
+/** What the page says besides the image itself: the names that the kernel's symbols give, its CPU features and its clock. */
 export interface MachinePage {
   readonly image: MachineImage
   /** How far KASLR moved the kernel; undefined without symbols. */
@@ -24,8 +25,9 @@ export function machinePage(image: MachineImage, { vmlinux }: MachineViewOptions
   const symbols = openKernelSymbols(vmlinux)
   const features = kernelFeatures(image, symbols)
   const cpu = image.cpus[0]
+  const informed = features === undefined ? image : { ...image, cpuFeatures: features }
   return {
-    image: features === undefined ? image : { ...image, cpuFeatures: features },
+    image: withKernelClock(informed, symbols),
     slide: cpu === undefined ? undefined : kernelSlide(cpu, symbols),
     nameOf: (cpu, address) => nameOf(symbols, address - kernelSlide(cpu, symbols)),
   }

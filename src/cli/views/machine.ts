@@ -18,7 +18,7 @@ export async function machineImageText(
   if (image.devices.time !== undefined)
     notes.push(['time', `${(Number(image.devices.time) / 1e12).toFixed(6)} s since the machine was started`])
   if (notes.length > 0) lines.push(columns(notes, { indent: '  ' }))
-  for (const [i, cpu] of image.cpus.entries())
+  for (const [i, cpu] of page.image.cpus.entries())
     lines.push(...section(`CPU ${i}`, await cpuLines(page, cpu, options)))
   const rows = (title: string, cells: string[][]) =>
     cells.length === 0 ? [] : section(title, [columns(cells, { indent: '  ' })])
@@ -56,7 +56,7 @@ export function machineImageJson(image: MachineImage, options: MachineViewOption
     kind: 'machine',
     isa: image.isa,
     origin,
-    cpus: image.cpus,
+    cpus: page.image.cpus,
     ...(names.some(name => name !== undefined) ? { functions: names.map(name => name ?? null) } : {}),
     devices: image.devices,
     ram: ramSummary(image),

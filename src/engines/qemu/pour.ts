@@ -6,6 +6,7 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import type { Loss } from '../../formats/format.js'
+import { informed } from '../../formats/informed.js'
 import { isQemuStream, openStream } from '../../formats/qemu/read-stream.js'
 import { formatNamed, type ReadImage, withImages } from '../../formats/registry.js'
 import { LossError, UsageError } from '../../lib/errors.js'
@@ -61,9 +62,10 @@ async function pourOut(image: MachineImage, adjust: (line: MachineLine) => Machi
   }
 }
 
-/** The machine that an image wants: its RAM; time counted by instructions where its TSC has just that rate. */
+/** The machine that an image wants: its RAM; time counted by instructions where its TSC has that rate (a kernel measures it nearly). */
 export function templateLine(image: MachineImage): MachineLine {
-  const counted = image.cpus[0]?.tscRate === ICOUNT_RATE
+  const rate = image.cpus[0]?.tscRate ?? 0
+  const counted = Math.abs(rate - ICOUNT_RATE) < ICOUNT_RATE / 1000
   return { ...DEFAULT_LINE, memory: image.memory.byteCount, icount: counted ? 0 : undefined }
 }
 /** `-icount shift=0`: an instruction a nanosecond, and the TSC counts nanoseconds. */
@@ -74,7 +76,11 @@ export async function templateFor(
   image: string,
   options: Readonly<Record<string, unknown>>,
 ): Promise<{ template: string; line: MachineLine; remove(): void }> {
-  const line = await withImages([image], read => templateLine(machineOf(read, image)), options)
+  const line = await withImages(
+    [image],
+    async read => templateLine(machineOf(await informed(read, options), image)),
+    options,
+  )
   const temporary = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-pour-'))
   const remove = () => fs.rmSync(temporary, { recursive: true, force: true })
   try {

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { DeviceState } from '../../formats/qemu/device-state.js'
 import { openStream } from '../../formats/qemu/read-stream.js'
 import type { QemuStream } from '../../formats/qemu/stream.js'
+import { tscRateOf } from '../../formats/qemu/tsc-rate.js'
 import { syncDirectory, temporaryName } from '../../lib/atomic-file.js'
 import { PeerError } from '../../lib/errors.js'
 import { OvershotError } from './instructions.js'
@@ -79,7 +80,7 @@ export async function saveMachine(
     fs.closeSync(fd)
     fs.renameSync(temporary, output)
     syncDirectory(path.dirname(path.resolve(output)))
-    return { bytes: fs.statSync(output).size, tscRate: tscRate(stream) }
+    return { bytes: fs.statSync(output).size, tscRate: tscRateOf(stream) }
   } catch (error) {
     fs.rmSync(temporary, { force: true })
     throw error
@@ -149,18 +150,4 @@ function withRunState(device: DeviceState, name: string): DeviceState {
     ['size', BigInt(name.length + 1)],
     ['runstate', padded],
   ])
-}
-
-/**
- * Without icount it is the host's, which both count from the start of the machine: its ticks and its nanoseconds
- * since then stand in the stream.
- */
-function tscRate(stream: QemuStream): number | undefined {
-  const timer = stream.device('timer')
-  if (timer === undefined) return undefined
-  if (timer.has(ICOUNT)) return 1_000_000_000
-  const nanoseconds = Number(timer.integer('cpu_clock_offset'))
-  return nanoseconds > 0
-    ? Math.round((Number(timer.integer('cpu_ticks_offset')) / nanoseconds) * 1e9)
-    : undefined
 }

@@ -36,11 +36,20 @@ class TimedFields extends Gem5Fields {
   }
 }
 
+interface KnownTiming extends Gem5Timing {
+  /** Where the CPU clock comes from. */
+  readonly source: 'imago' | '--clock' | 'config.ini' | 'assumed'
+}
+
 /** Clocks: from our own section, else from gem5's config.ini beside the checkpoint, else 1 GHz. */
-function timingOf(text: CheckpointText, folder: string, clock: number | undefined): Gem5Timing {
+function timingOf(text: CheckpointText, folder: string, clock: number | undefined): KnownTiming {
   const own = Number(text.get(OWN_SECTION, 'cpu_clock_hz'))
   if (own > 0)
-    return { cpuClock: clock ?? own, apicClock: Number(text.get(OWN_SECTION, 'apic_clock_hz')) || undefined }
+    return {
+      cpuClock: clock ?? own,
+      apicClock: Number(text.get(OWN_SECTION, 'apic_clock_hz')) || undefined,
+      source: clock === undefined ? 'imago' : '--clock',
+    }
   const configuration = [folder, path.dirname(path.resolve(folder))]
     .map(each => path.join(each, 'config.ini'))
     .find(file => fs.existsSync(file))
@@ -48,7 +57,23 @@ function timingOf(text: CheckpointText, folder: string, clock: number | undefine
   const period = Number(config?.get('system.cpu_clk_domain', 'clock')?.split(' ')[0])
   const cpuClock = clock ?? (period > 0 ? 1e12 / period : DEFAULT_CLOCK)
   const divider = Number(config?.get('system.cpu.interrupts.clk_domain', 'clk_divider'))
-  return { cpuClock, apicClock: divider > 0 ? cpuClock / divider : undefined }
+  return {
+    cpuClock,
+    apicClock: divider > 0 ? cpuClock / divider : undefined,
+    source: clock !== undefined ? '--clock' : period > 0 ? 'config.ini' : 'assumed',
+  }
+}
+
+/** A guess at the CPU clock is one at the TSC as well, which gem5 counts from tick 0. */
+function guesses({ source }: KnownTiming): Pick<MachineImage, 'workedOut'> {
+  if (source !== 'assumed') return {}
+  const from = 'with no config.ini to say it (--clock)'
+  return {
+    workedOut: new Map([
+      ['cpu.tscRate', from],
+      ['cpu.tsc', from],
+    ]),
+  }
 }
 
 /** The state alone, without the RAM. @throws UnreadableError for a text that is no checkpoint of an x86 machine. */
@@ -66,7 +91,8 @@ export async function readGem5(
   const folder = checkpointFolder(location)
   const file = path.join(folder, 'm5.cpt')
   const text = CheckpointText.read(file)
-  const fields = new TimedFields(text, timingOf(text, folder, options.clock), file)
+  const timing = timingOf(text, folder, options.clock)
+  const fields = new TimedFields(text, timing, file)
   const state = readTable(gem5Table, fields)
   const memory = await readRam(text, folder)
   const features = text.get(OWN_SECTION, 'cpu_features')
@@ -79,14 +105,14 @@ export async function readGem5(
     ...(text.get('root', 'FullSystem') === 'false' ? { userOnly: true } : {}),
     // A guest that booted in gem5 has seen gem5's CPU.
     cpuFeatures: features ? new Set(features.split(' ')) : gem5Features(fields.is2011 ? '2011' : 'v24'),
+    ...guesses(timing),
     origin: {
       format: 'gem5',
       path: folder,
       notes: {
         layout: fields.is2011 ? '2011' : 'v24',
         cpu: fields.cpu,
-        'CPU clock': `${fields.timing.cpuClock} Hz`,
-        ...(text.get(OWN_SECTION, 'cpu_clock_hz') ? {} : { 'clock source': 'assumed, or from config.ini' }),
+        'CPU clock': `${timing.cpuClock} Hz${timing.source === 'imago' ? '' : ` (${timing.source})`}`,
       },
       raw: text,
     },
@@ -170,7 +196,7 @@ export async function writeGem5(
       ramBytes: lowRamBytes(image.memory),
       highRamBytes: ramRanges(image.memory)[1]?.length ?? 0,
       cpuClock: fields.timing.cpuClock,
-      apicDivider: Math.round(fields.timing.cpuClock / fields.timing.apicClock!),
+      apicClock: fields.timing.apicClock!,
       era: fields.is2011 ? '2011' : 'v24',
     })
     fs.writeFileSync(path.join(folder, name), content)
@@ -194,12 +220,11 @@ export function writeState(
   options: Gem5Timing & { readonly tick?: bigint; readonly features?: ReadonlySet<string> | undefined },
 ): { fields: Gem5Fields & { timing: Gem5Timing }; losses: Loss[] } {
   const { cpuClock } = options
-  // gem5 has no other rate than a divider of the CPU's clock.
-  const divider = Math.max(1, Math.round(cpuClock / (options.apicClock ?? cpuClock)))
+  const apicClock = apicClockOf(options, new Gem5Fields(text).is2011)
   text.set(OWN_SECTION, 'cpu_clock_hz', String(cpuClock))
-  text.set(OWN_SECTION, 'apic_clock_hz', String(cpuClock / divider))
+  text.set(OWN_SECTION, 'apic_clock_hz', String(apicClock))
   if (options.features?.size) text.set(OWN_SECTION, 'cpu_features', [...options.features].join(' '))
-  const fields = new TimedFields(text, { cpuClock, apicClock: cpuClock / divider })
+  const fields = new TimedFields(text, { cpuClock, apicClock })
   const moved: MachineState =
     options.tick === undefined ? state : { ...state, devices: { ...state.devices, time: options.tick } }
   writeTable(gem5Table, moved, fields)
@@ -208,6 +233,11 @@ export function writeState(
   settle(fields, tick)
   const after = readTable(gem5Table, new TimedFields(text, fields.timing))
   return { fields, losses: [...unsupportedTimer(state), ...lossesBetween(moved, after)] }
+}
+
+/** v24 can be configured with any; 2011 has no other rate than a divider of the CPU's clock. */
+function apicClockOf({ cpuClock, apicClock = cpuClock }: Gem5Timing, divided: boolean): number {
+  return divided ? cpuClock / Math.max(1, Math.round(cpuClock / apicClock)) : apicClock
 }
 
 /** A kernel without an APIC lives on one-shot interrupts of the PIT, and gem5 ends with a panic at the next one. */

@@ -10,7 +10,7 @@ export interface RestoreConfiguration {
   /** RAM from 4 GiB on. */
   readonly highRamBytes: number
   readonly cpuClock: number
-  readonly apicDivider: number
+  readonly apicClock: number
   readonly era: Gem5Era
 }
 
@@ -20,7 +20,7 @@ export function restoreScript(configuration: RestoreConfiguration): { name: stri
     : { name: 'restore.py', content: script(configuration) }
 }
 
-function script({ ramBytes, highRamBytes, cpuClock, apicDivider }: RestoreConfiguration): string {
+function script({ ramBytes, highRamBytes, cpuClock, apicClock }: RestoreConfiguration): string {
   return `# Restores this checkpoint:  GEM5_ROOT=/path/to/gem5 gem5.fast -d out restore.py [--cpu timing]
 # Written by imago for gem5 v24. The checkpoint is the folder that holds this file.
 import argparse, os, struct, sys, tempfile
@@ -29,8 +29,8 @@ from m5.objects import *
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RAM_BYTES = ${ramBytes + highRamBytes}
-CPU_CLOCK_HZ = ${cpuClock}      # the rate of the guest's time-stamp counter
-APIC_DIVIDER = ${apicDivider}   # CPU clock / clock of the local APIC's timer
+CPU_CLOCK_HZ = ${Math.round(cpuClock)}      # the rate of the guest's time-stamp counter
+${apicRate(cpuClock, apicClock)}
 
 options = argparse.ArgumentParser()
 options.add_argument('--cpu', choices=['atomic', 'timing', 'o3'], default='atomic')
@@ -69,7 +69,11 @@ system.cpu.createThreads()
 system.cpu.createInterruptController()
 system.cpu.connectBus(system.membus)
 for controller in system.cpu.interrupts:
-    controller.clk_domain.clk_divider = APIC_DIVIDER
+    if APIC_DIVIDER:
+        controller.clk_domain.clk_divider = APIC_DIVIDER
+    else:
+        apic_clock = SrcClockDomain(clock='%dHz' % APIC_CLOCK_HZ, voltage_domain=system.voltage_domain)
+        controller.clk_domain = DerivedClockDomain(clk_domain=apic_clock, clk_divider=1)
 system.iobridge = Bridge(delay='50ns', ranges=system.mem_ranges)
 system.iobridge.cpu_side_port = system.iobus.mem_side_ports
 system.iobridge.mem_side_port = system.membus.cpu_side_ports
@@ -87,7 +91,18 @@ if options.checkpoint:
 `
 }
 
-function steps2011({ ramBytes, cpuClock, apicDivider }: RestoreConfiguration): string {
+/** The clock of the local APIC's timer: the CPU's, divided, or one of its own where no divider comes near it. */
+function apicRate(cpuClock: number, apicClock: number): string {
+  const divider = Math.max(1, Math.round(cpuClock / apicClock))
+  const fits = Math.abs(cpuClock / divider - apicClock) < apicClock * DIVIDER_TOLERANCE
+  return fits
+    ? `APIC_DIVIDER = ${divider}   # CPU clock / clock of the local APIC's timer`
+    : `APIC_DIVIDER = None  # the clock of the local APIC's timer is no whole part of the CPU's
+APIC_CLOCK_HZ = ${Math.round(apicClock)}`
+}
+const DIVIDER_TOLERANCE = 0.0001
+
+function steps2011({ ramBytes, cpuClock, apicClock }: RestoreConfiguration): string {
   return `Restores this checkpoint with gem5 of 2011 (changeset 8592), as its fs.py numbers checkpoints:
 
   cp -r THIS_FOLDER m5out/cpt.1
@@ -95,7 +110,7 @@ function steps2011({ ramBytes, cpuClock, apicDivider }: RestoreConfiguration): s
   nc localhost 3456
 
 The configuration must have ${ramBytes} bytes of RAM, a CPU clock of ${cpuClock} Hz (the rate of the guest's
-time-stamp counter) and an APIC clock of that divided by ${apicDivider}.
+time-stamp counter) and an APIC clock of that divided by ${cpuClock / apicClock}.
 `
 }
 

@@ -123,6 +123,7 @@ function stores(text: CheckpointText, folder: string): string[] {
     const range = Number(text.get(name, 'range_size') ?? text.get(name, '_size'))
     if (file === undefined || !Number.isFinite(range)) return []
     const place = path.join(folder, path.basename(file))
+    if (!fs.existsSync(place)) return [`${file}, which holds RAM, is not there`]
     const head = Buffer.alloc(2)
     const fd = fs.openSync(place, 'r')
     try {

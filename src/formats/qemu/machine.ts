@@ -15,6 +15,7 @@ import { machineWords, readRecord } from './machine-line.js'
 import { openStream } from './read-stream.js'
 import { QemuStream } from './stream.js'
 import { isUnderstood, qemuTable, virtualNow } from './table.js'
+import { tscRateOf } from './tsc-rate.js'
 import { unmodelledBlocks, unmodelledDevices, withTimersMoved } from './unmodelled.js'
 import { withSerialAtWork } from './wake.js'
 
@@ -31,6 +32,8 @@ export async function readQemu(path: string, options: { readonly cpu?: string } 
     throw new LossError('machines of one CPU only', { file: path, found: 'a second CPU' })
   const state = readTable(qemuTable, QemuFields.of(stream, record.icount))
   state.cpu.tscRate ??= record.tscRate
+  const estimated = state.cpu.tscRate === undefined ? tscRateOf(stream) : undefined
+  if (estimated !== undefined) state.cpu.tscRate = estimated
   return {
     isa: 'x86-64',
     memory: guestMemory(stream),
@@ -38,6 +41,7 @@ export async function readQemu(path: string, options: { readonly cpu?: string } 
     devices: state.devices,
     notUnderstood: stream.devices.filter(({ name }) => !isUnderstood(name)).map(({ title }) => title),
     ...(features ? { cpuFeatures: features } : {}),
+    ...(estimated ? { workedOut: new Map([['cpu.tscRate', 'by the ticks that it has counted']]) } : {}),
     origin: {
       format: 'qemu',
       path,
@@ -102,9 +106,10 @@ export async function writeQemu(
     throw new LossError(`a machine of ${image.cpus.length} CPUs does not fit a template of one`)
   const template = openStream(options.template)
   try {
-    const fields = QemuFields.of(template, readCaptureRecord(options.template).icount)
+    const record = readCaptureRecord(options.template)
+    const fields = QemuFields.of(template, record.icount)
     const state: MachineState = { cpu: image.cpus[0]!, devices: image.devices }
-    const devices = patchDevices(state, fields)
+    const devices = patchDevices(state, fields, record.tscRate ?? tscRateOf(template))
     const source = image.origin.raw instanceof QemuStream ? image.origin.raw : undefined
     const shift = virtualNow(fields) - (image.devices.time ?? 0n) / PS_PER_NS
     const carried = source === undefined ? [] : unmodelledDevices(source, template)
@@ -152,14 +157,24 @@ function unknownFeatures(image: MachineImage): Loss[] {
   return [{ kind: 'defaulted', subject: 'CPU', field: 'features', detail }]
 }
 
-/** The template's devices with a machine's state, and what that lost. */
-export function patchDevices(machine: MachineState, fields: QemuFields) {
+/**
+ * The template's devices with a machine's state, and what that lost.
+ * @param hostRate of the TSC there, where no icount gives it.
+ */
+export function patchDevices(machine: MachineState, fields: QemuFields, hostRate?: number) {
   const state = withSerialAtWork(machine)
   writeTable(qemuTable, state, fields)
   const after = readTable(qemuTable, fields)
+  after.cpu.tscRate ??= hostRate
   // The clock goes on from where the template stands; everything is rebased to it, and no guest can see it.
   const moved = { ...state, devices: { ...state.devices, time: virtualNow(fields) * 1000n } }
+  if (sameRate(state.cpu.tscRate, after.cpu.tscRate)) moved.cpu = { ...state.cpu, tscRate: after.cpu.tscRate }
   return { changed: fields.patched(), losses: lossesBetween(moved, after) }
+}
+
+/** Two measurements of one clock differ by less than a thousandth. */
+function sameRate(a: number | undefined, b: number | undefined): boolean {
+  return a !== undefined && b !== undefined && Math.abs(a - b) < b / 1000
 }
 
 function blockMemory(memory: Memory, template: QemuStream): Memory {

@@ -38,17 +38,28 @@ const TRANSMIT_EMPTY = 2
 
 const inUserMode = (image: MachineImage) => (image.cpus[0]!.segments.cs.selector & 3) === 3
 
-/** The APIC timer's interrupt has been raised, and the CPU has not taken it yet. */
-function timerWaits({ cpus: [cpu] }: MachineImage): boolean {
-  const vector = cpu!.apic!.lvt.timer & 0xff
-  return ((cpu!.apic!.requested[vector >> 5]! >> (vector & 31)) & 1) === 1
+/**
+ * The interrupt of the kernel's timer has been raised, and the CPU has not taken it yet. It is the APIC's timer; a kernel
+ * that booted on a busy host may have found that one unreliable, has masked it, and uses the PIT.
+ */
+function timerWaits({ cpus: [cpu], devices }: MachineImage): boolean {
+  const { lvt, requested } = cpu!.apic!
+  const apicTimer = { vector: lvt.timer & 0xff, masked: (lvt.timer & 0x10000) !== 0 }
+  const entry = devices.ioApic!.redirection[PIT_INPUT]!
+  const pit = { vector: Number(entry & 0xffn), masked: (entry & 0x10000n) !== 0n }
+  return [apicTimer, pit].some(
+    ({ vector, masked }) => !masked && ((requested[vector >> 5]! >> (vector & 31)) & 1) === 1,
+  )
 }
+const PIT_INPUT = 2
+/** Linux gives the PIT this vector (ISA_IRQ_VECTOR(0)). */
+const PIT_VECTOR = '48'
 
-/** Whether the vector of the APIC's timer (LVTT) is among those requested (IRR). */
+/** Whether the vector of the APIC's timer (LVTT), or the PIT's, is among those requested (IRR). */
 function timerWaitsByMonitor(lapic: string): boolean {
-  const vector = /^LVTT\b.*\(vec (\d+)\)/m.exec(lapic)?.[1]
+  const apicTimer = /^LVTT\b(?!.*masked).*\(vec (\d+)\)/m.exec(lapic)?.[1]
   const requested = /^IRR\s+(.*)$/m.exec(lapic)?.[1] ?? ''
-  return vector !== undefined && [...requested.matchAll(/\d+/g)].some(([each]) => each === vector)
+  return [...requested.matchAll(/\d+/g)].some(([each]) => each === apicTimer || each === PIT_VECTOR)
 }
 
 export const moments = {
@@ -139,10 +150,14 @@ export class CountingLinux {
     this.serial = serial
   }
 
-  /** Boots it and waits for its first line. */
-  static async boot(files: { kernel: string; initrd: string }): Promise<CountingLinux> {
+  /**
+   * Boots it and waits for its first line.
+   * @param tscRate of this host: on a busy one the kernel would measure another, and its clock be wrong for good.
+   */
+  static async boot(files: { kernel: string; initrd: string }, tscRate: number): Promise<CountingLinux> {
     const serial = new SerialText()
-    const words = machineWords(DEFAULT_LINE, { ...files, append: DEFAULT_APPEND })
+    const append = `${DEFAULT_APPEND} tsc_early_khz=${Math.round(tscRate / 1000)}`
+    const words = machineWords(DEFAULT_LINE, { ...files, append })
     const emulator = await Emulator.start(words, { serial: serial.receive, paused: true })
     try {
       const linux = new CountingLinux(emulator, serial)

@@ -6,6 +6,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { afterAll, expect, it, onTestFinished } from 'vitest'
 import { lineFor, resume } from '../../../src/engines/qemu/resume.js'
+import { readCaptureRecord } from '../../../src/formats/qemu/capture-record.js'
 import { openStream } from '../../../src/formats/qemu/read-stream.js'
 import { readImage } from '../../../src/formats/registry.js'
 import { rounds } from '../../helpers/rounds.js'
@@ -46,7 +47,7 @@ it.for(
   const files = linuxGuest(context)
   const template = path.join(shared, 'template')
   if (!fs.existsSync(template)) must('vm', 'template', '--memory', '128M', '-o', template)
-  linux ??= await CountingLinux.boot(files)
+  linux ??= await CountingLinux.boot(files, readCaptureRecord(template).tscRate!)
 
   const folder = temporaryFolder()
   let image = path.join(folder, 'linux')

@@ -224,7 +224,7 @@ describe('writing gem5 checkpoints', () => {
     expect(ours.get('system.cpu.xc.0', '_status')).toBe('1')
   })
 
-  test('both copies of the local APIC are equal', async () => {
+  test('10. both copies of the local APIC are equal', async () => {
     const folder = temporaryFolder()
     const image = await readQemu(qemuSample('timer', folder))
     await writeGem5(image, path.join(folder, 'out'), plain)

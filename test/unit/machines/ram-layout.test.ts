@@ -79,7 +79,7 @@ test('Palacios refuses RAM with a hole', async () => {
   ).rejects.toThrow(/hole/)
 })
 
-test('QEMU names both amounts where the template has another RAM', async () => {
+test('16. RAM must be equal: QEMU names both amounts where the template has another', async () => {
   const image = await machine(ram([0n, 3 * GIB], [FOUR_GIB, GIB]))
   const template = qemuSample('busy', temporaryFolder())
   await expect(writeQemu(image, target(), { template })).rejects.toMatchObject({

@@ -45,7 +45,7 @@ class Thing:
         self.__dict__[name] = value
 def kind(name): return type(name, (Thing,), {})
 for name in '''X86AtomicSimpleCPU X86TimingSimpleCPU X86O3CPU X86FsWorkload VoltageDomain SrcClockDomain Bridge SimpleMemory
- Root System AddrRange SystemXBar Process'''.split(): globals()[name] = kind(name)
+ DerivedClockDomain Root System AddrRange SystemXBar Process'''.split(): globals()[name] = kind(name)
 class SEWorkload:
     init_compatible = staticmethod(lambda binary: binary)
 __all__ = [n for n in globals() if n[0].isupper()]
@@ -88,7 +88,7 @@ const configuration = {
   ramBytes: 3 * 2 ** 30,
   highRamBytes: 2 ** 30,
   cpuClock: 2.6e9,
-  apicDivider: 26,
+  apicClock: 1e8,
   era: 'v24',
 } as const
 
@@ -109,6 +109,16 @@ test('RAM, CPU clock, APIC divider and CPU type are the machine’s; the checkpo
   expect(restored).toBe(folder)
   expect(stdout).toContain('CHECKPOINT /next')
   expect(JSON.stringify(made)).not.toMatch(/disk/i)
+})
+
+test('an APIC clock that no divider of the CPU clock gives is a clock of its own', ({ skip }) => {
+  skip(!hasPython, 'python3 is not installed')
+  const { made } = run(restoreScript({ ...configuration, apicClock: 1e9 }).content)
+  const find = (name: string) => made.filter(([each]) => each === name).map(([, words]) => words)
+  expect(find('SrcClockDomain').map(({ clock }) => clock)).toEqual(['1GHz', '2600000000Hz', '1000000000Hz'])
+  expect(find('DerivedClockDomain')).toEqual([{ clk_divider: 1 }])
+  expect(find('set')).toContainEqual({ name: 'clk_domain', value: 'DerivedClockDomain' })
+  expect(find('set').some(({ name }) => name === 'clk_divider')).toBe(false)
 })
 
 test('the script of a process takes the binary and the RAM of its checkpoint', ({ skip }) => {

@@ -4,7 +4,7 @@
  */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { blankCheckpoint } from '../../../src/formats/gem5/blank-checkpoint.js'
+import { blankCheckpoint, type Gem5Era } from '../../../src/formats/gem5/blank-checkpoint.js'
 import type { CheckpointText } from '../../../src/formats/gem5/checkpoint-text.js'
 import { missingFeatures } from '../../../src/formats/gem5/cpu-features.js'
 import { readState, writeState } from '../../../src/formats/gem5/machine.js'
@@ -186,17 +186,22 @@ describe('Palacios', () => {
 })
 
 describe('the rate of the APIC timer', () => {
-  test('8. is the CPU clock divided in gem5: the divider is in the script, the rate in the image', () => {
-    const text = blankCheckpoint('v24')
-    const state = machine(({ cpu }) => {
-      cpu.apic!.timer.rate = 1e9
-    })
-    const { fields } = writeState(state, text, { cpuClock: 3e9, apicClock: 1e9 })
-    expect(fields.timing).toEqual({ cpuClock: 3e9, apicClock: 1e9 })
-    expect(
-      restoreScript({ ramBytes: 2 ** 25, highRamBytes: 0, cpuClock: 3e9, apicDivider: 3, era: 'v24' })
-        .content,
-    ).toContain('APIC_DIVIDER = 3 ')
+  test('8. is what the script configures: the CPU clock divided, or a clock of its own; 2011 has only the first', () => {
+    const rates = (era: Gem5Era, cpuClock: number) => {
+      const { timing } = writeState(
+        machine(() => {}),
+        blankCheckpoint(era),
+        { cpuClock, apicClock: 1e9 },
+      ).fields
+      expect(timing.cpuClock).toBe(cpuClock)
+      return timing.apicClock
+    }
+    const script = (cpuClock: number) =>
+      restoreScript({ ramBytes: 2 ** 25, highRamBytes: 0, cpuClock, apicClock: 1e9, era: 'v24' }).content
+    expect([rates('v24', 3e9), rates('2011', 3e9)]).toEqual([1e9, 1e9])
+    expect(script(3e9)).toContain('APIC_DIVIDER = 3 ')
+    expect([rates('v24', 2.6e9), rates('2011', 2.6e9)]).toEqual([1e9, 2.6e9 / 3])
+    expect(script(2.6e9)).toMatch(/APIC_DIVIDER = None .*\nAPIC_CLOCK_HZ = 1000000000\n/)
   })
 })
 
