@@ -11,10 +11,16 @@ export async function informed(
   if (read.kind !== 'machine') return read
   const { cpu, vmlinux, tsc } = options as { cpu?: string; vmlinux?: string; tsc?: string }
   let { image } = read
-  if (tsc !== undefined) image = { ...image, cpus: image.cpus.map(each => ({ ...each, tsc: ticks(tsc) })) }
   if (vmlinux !== undefined) image = await informedByKernel(image, vmlinux, cpu === undefined)
+  if (tsc !== undefined) image = withTsc(image, ticks(tsc))
   if (cpu !== undefined) image = { ...image, cpuFeatures: await featuresOfLine(cpu) }
   return { ...read, image }
+}
+
+function withTsc(image: MachineImage, tsc: bigint): MachineImage {
+  const workedOut = new Map(image.workedOut)
+  workedOut.delete('cpu.tsc')
+  return { ...image, cpus: image.cpus.map(cpu => ({ ...cpu, tsc })), workedOut }
 }
 
 function ticks(text: string): bigint {

@@ -3,7 +3,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { expect, type TestContext, test } from 'vitest'
 import { cpioOf } from '../../../scripts/setup/cpio.mjs'
-import { closeImage, readImage } from '../../../src/formats/registry.js'
+import { withImages } from '../../../src/formats/registry.js'
 import type { Cpu } from '../../../src/model/machine.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
@@ -113,9 +113,9 @@ test('a Linux out of Palacios, which saves no clock, goes on from the time that 
   expect(next! - last).toBeLessThan(5)
 })
 
-async function machineOf(image: string): Promise<Cpu> {
-  const read = await readImage(image)
-  if (read.kind !== 'machine') throw new Error('no machine')
-  closeImage(read)
-  return read.image.cpus[0]!
+function machineOf(image: string): Promise<Cpu> {
+  return withImages([image], read => {
+    if (read.kind !== 'machine') throw new Error('no machine')
+    return read.image.cpus[0]!
+  })
 }
