@@ -5,7 +5,8 @@
 
 int checkpoint_signal = 12; /* SIGUSR2 */
 static struct options defaults;
-static uint32_t busy, checkpoints_taken;
+static uint32_t busy; /* the id of the thread that takes a checkpoint, or ends a restore; 0: none does */
+static uint32_t checkpoints_taken;
 
 ARCH_DEFINE_RESTORER(return_from_signal);
 
@@ -76,6 +77,16 @@ static void note_and_fork(struct scratch *scratch, siginfo_t *info, void *contex
   if (scratch->go == GO_REFUSED) checkpoints_taken--;
 }
 
+/*
+ * A signal for the process wakes one thread that does not block it; but any such thread may take it that looks first. So a thread that waits can be
+ * woken for nothing by another that unblocks the signal a moment later: its epoll_wait ends with EINTR, and no handler of ours has run there to set
+ * it back. Therefore the thread that leads admits the signal again before any other goes on, and blocks it only while it returns itself.
+ */
+void admit_checkpoint_signal(bool admitted) {
+  const uint64_t mask = checkpoint_signal_mask();
+  call(rt_sigprocmask, admitted ? 1 /* SIG_UNBLOCK */ : 0 /* SIG_BLOCK */, &mask, 0, 8);
+}
+
 static void checkpoint(siginfo_t *info, void *context) {
   const uint64_t start = clock_nanoseconds(1);
   struct scratch *scratch = make_scratch();
@@ -102,17 +113,42 @@ static void checkpoint(siginfo_t *info, void *context) {
   call(munmap, scratch, scratch->size);
 }
 
+/* What has come while this thread blocked it has woken another one, if that may take it; so that one is given a moment to. */
+static void leave_signal_to_others(void) {
+  const struct time_pair moment = {0, NANOSECONDS / 5000};
+  uint64_t waiting = 0;
+  for (int i = 0; i < 50; i++) {
+    call(rt_sigpending, &waiting, 8);
+    if (!(waiting & checkpoint_signal_mask()) || is_only_thread()) return;
+    call(nanosleep, &moment, 0);
+  }
+}
+
+/* Came while this thread leads, and only waits for others: to be sent again. */
+static siginfo_t put_off;
+
+static void return_from_leading(void) {
+  const long process = call(getpid);
+  admit_checkpoint_signal(false);
+  leave_signal_to_others();
+  if (put_off.si_signo != 0) call(rt_tgsigqueueinfo, process, busy, checkpoint_signal, &put_off);
+  put_off.si_signo = 0;
+  __atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
+}
+
 static void on_checkpoint_signal(int signal, siginfo_t *info, void *context) {
+  const uint32_t self = call(gettid);
+  uint32_t leader = 0;
   (void)signal;
-  uint32_t idle = 0;
-  if (!__atomic_compare_exchange_n(&busy, &idle, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
-    if (is_request(info)) turn_away(info);
+  if (__atomic_compare_exchange_n(&busy, &leader, self, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+    if (may_begin(info)) checkpoint(info, context);
     set_back_interrupted_call(context);
+    return_from_leading();
     return;
   }
-  if (may_begin(info)) checkpoint(info, context);
+  if (leader == self && put_off.si_signo == 0) put_off = *info;
+  else if (is_request(info)) turn_away(info);
   set_back_interrupted_call(context);
-  __atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
 }
 
 static void install(void) {
@@ -125,19 +161,28 @@ static void install(void) {
   call(rt_sigaction, checkpoint_signal, &action, 0, 8);
 }
 
-/* Where a restored thread comes in: on its own stack, below its signal frame, with all signals blocked. */
+static void wait_for_threads(uint32_t *still_to_come, uint32_t enough) {
+  for (uint32_t left; (left = __atomic_load_n(still_to_come, __ATOMIC_ACQUIRE)) > enough;) futex_wait(still_to_come, left, false, NANOSECONDS);
+}
+
+/* Where a restored thread comes in: on its own stack, below its signal frame, with all signals blocked. The leader comes last. */
 static void go_on(uint64_t frame, uint64_t leader) {
   struct resume_block *block = &imago_resume_block;
-  if (leader) { /* before any thread takes signals again */
+  struct ucontext *context = (struct ucontext *)frame;
+  if (leader) {
     install();
     forget_request(); /* of who froze it from outside, when criu did */
     refresh_what_is_inherited();
+    wait_for_threads(&block->threads_to_come, 1);
+    call(munmap, block->restorer_start, block->restorer_size);
+    busy = call(gettid);
+    if (!(arch_signal_mask(context) & checkpoint_signal_mask())) admit_checkpoint_signal(true);
   }
-  if (__atomic_sub_fetch(&block->threads_to_come, 1, __ATOMIC_ACQ_REL) == 0) futex_wake(&block->threads_to_come, false);
-  for (uint32_t left; (left = __atomic_load_n(&block->threads_to_come, __ATOMIC_ACQUIRE)) != 0;)
-    futex_wait(&block->threads_to_come, left, false, NANOSECONDS);
-  if (leader) call(munmap, block->restorer_start, block->restorer_size);
-  set_back_interrupted_call((struct ucontext *)frame);
+  __atomic_sub_fetch(&block->threads_to_come, 1, __ATOMIC_ACQ_REL);
+  futex_wake(&block->threads_to_come, false);
+  wait_for_threads(&block->threads_to_come, 0);
+  set_back_interrupted_call(context);
+  if (leader) return_from_leading();
   arch_return_to_frame(frame);
 }
 

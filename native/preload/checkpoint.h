@@ -103,6 +103,9 @@ void note_what_is_inherited(void) __attribute__((visibility("hidden")));
 void refresh_what_is_inherited(void) __attribute__((visibility("hidden")));
 
 extern int checkpoint_signal __attribute__((visibility("hidden")));
+static inline uint64_t checkpoint_signal_mask(void) {
+  return 1ul << (checkpoint_signal - 1);
+}
 
 /*
  * Where the checkpointer lives decides how threads come to stand still: anywhere (library.c, in libckpt.so) or at migration points
@@ -116,6 +119,7 @@ void forget_request(void);                    /* nobody wants anything any more 
 uint64_t usual_clear_tid(void);               /* what every thread has for set_tid_address, where the kernel does not tell; 0: unknown */
 uint32_t own_protection(uint64_t start, uint64_t end); /* what a mapping of a file has besides, as the program itself knows */
 /* checkpoint.c */
+void admit_checkpoint_signal(bool admitted);
 __attribute__((noreturn)) void become_writer(struct scratch *scratch);
 /* fork.c */
 bool writer_at_work(void);                                /* that of the last checkpoint */

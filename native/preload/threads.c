@@ -66,7 +66,6 @@ static void stand_still(struct scratch *scratch, siginfo_t *info, void *context)
   __atomic_add_fetch(&stopped, 1, __ATOMIC_ACQ_REL);
   futex_wake(&stopped, false);
   while (__atomic_load_n(&released, __ATOMIC_ACQUIRE) == 0) futex_wait(&released, 0, false, NANOSECONDS);
-  set_back_interrupted_call(context);
 }
 
 static void on_stop_signal(int signal, siginfo_t *info, void *context) {
@@ -78,6 +77,7 @@ static void on_stop_signal(int signal, siginfo_t *info, void *context) {
   struct scratch *scratch = enter();
   if (scratch != 0 && value >> 32 == round) stand_still(scratch, info, context);
   leave();
+  set_back_interrupted_call(context);
 }
 
 bool send_stop(uint32_t tid) {
@@ -145,6 +145,7 @@ bool stop_threads(struct scratch *scratch) {
 
 void release_threads(struct scratch *scratch) {
   if (current == 0) return;
+  admit_checkpoint_signal(true);
   __atomic_store_n(&current, 0, __ATOMIC_SEQ_CST);
   __atomic_store_n(&released, 1, __ATOMIC_RELEASE);
   futex_wake(&released, false);
