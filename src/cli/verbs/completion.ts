@@ -17,11 +17,12 @@ export const command: Command = {
         name: entry.name,
         summary: entry.summary,
         options: [
-          ...((await entry.load()).command.options ?? []).map(
-            option => /--[a-z0-9-]+/.exec(option.flags)?.[0] ?? option.flags,
-          ),
-          '--json',
-          '--help',
+          ...((await entry.load()).command.options ?? []).map(({ flags, choices }) => ({
+            names: flags.match(/(?<![^ ])--?[a-z0-9-]+/gi) ?? [],
+            choices: choices ?? [],
+          })),
+          { names: ['--json'], choices: [] },
+          { names: ['--help'], choices: [] },
         ],
       })),
     )
@@ -41,13 +42,24 @@ export const command: Command = {
 interface Verb {
   readonly name: string
   readonly summary: string
-  readonly options: readonly string[]
+  readonly options: readonly WordOption[]
+}
+
+/** An option as the shell sees it: `-t`, `--to`, and what may follow it when only some words may. */
+interface WordOption {
+  readonly names: readonly string[]
+  readonly choices: readonly string[]
+}
+
+function longNames(verb: Verb): string[] {
+  return verb.options.flatMap(({ names }) => names.filter(name => name.startsWith('--')))
 }
 
 function firstWords(verbs: readonly Verb[]): string[] {
   return [...new Set(verbs.map(verb => verb.name.split(' ')[0]!))]
 }
 
+/** bash takes `--to=criu` for three words; the script makes two of them. */
 function bashScript(verbs: readonly Verb[]): string {
   const groups = firstWords(verbs)
     .map(
@@ -58,15 +70,27 @@ function bashScript(verbs: readonly Verb[]): string {
         ] as const,
     )
     .filter(([, second]) => second.length > 0)
+  const choices = verbs.flatMap(verb =>
+    verb.options
+      .filter(option => option.choices.length > 0)
+      .map(option => [
+        option.names.map(name => `'${verb.name} ${name}'`).join('|'),
+        option.choices.join(' '),
+      ]),
+  )
   return `_imago() {
-  local word=\${COMP_WORDS[COMP_CWORD]} verb=\${COMP_WORDS[1]}
+  local word=\${COMP_WORDS[COMP_CWORD]} verb=\${COMP_WORDS[1]} option=\${COMP_WORDS[COMP_CWORD-1]}
+  if [ "$word" = = ]; then word=; elif [ "$option" = = ]; then option=\${COMP_WORDS[COMP_CWORD-2]}; fi
   if [ "$COMP_CWORD" = 1 ]; then COMPREPLY=($(compgen -W '${firstWords(verbs).join(' ')}' -- "$word")); return; fi
   case $verb in
 ${groups.map(([word, second]) => `    ${word}) if [ "$COMP_CWORD" = 2 ]; then COMPREPLY=($(compgen -W '${second.join(' ')}' -- "$word")); return; fi; verb="$verb \${COMP_WORDS[2]}";;`).join('\n')}
   esac
+  case "$verb $option" in
+${choices.map(([options, words]) => `    ${options}) COMPREPLY=($(compgen -W '${words}' -- "$word")); return;;`).join('\n')}
+  esac
   case $word in -*)
     case $verb in
-${verbs.map(verb => `      '${verb.name}') COMPREPLY=($(compgen -W '${verb.options.join(' ')}' -- "$word"));;`).join('\n')}
+${verbs.map(verb => `      '${verb.name}') COMPREPLY=($(compgen -W '${longNames(verb).join(' ')}' -- "$word"));;`).join('\n')}
     esac;;
   *) COMPREPLY=($(compgen -f -- "$word"));;
   esac
@@ -85,7 +109,13 @@ function fishScript(verbs: readonly Verb[]): string {
       return [
         ...(second === undefined ? [] : [`complete -c imago -n __fish_use_subcommand -a ${first}`]),
         `complete -c imago -n '${condition}' -a ${second ?? first} -d ${quote(verb.summary)}`,
-        ...verb.options.map(option => `complete -c imago -n '${seen}' -l ${option.slice(2)}`),
+        ...verb.options.map(({ names, choices }) => {
+          const flags = names.map(name =>
+            name.startsWith('--') ? `-l ${name.slice(2)}` : `-s ${name.slice(1)}`,
+          )
+          const values = choices.length > 0 ? ` -x -a '${choices.join(' ')}'` : ''
+          return `complete -c imago -n '${seen}' ${flags.join(' ')}${values}`
+        }),
       ]
     })
     .join('\n')

@@ -1,4 +1,5 @@
 import type { Loss } from '../../formats/format.js'
+import { table } from '../../formats/table.js'
 import type { Command } from '../command.js'
 
 export const command: Command = {
@@ -6,7 +7,11 @@ export const command: Command = {
     'The same thing in another format. Whatever the target cannot hold is reported: dropped, defaulted or rounded.\nProcess images become process images (and gem5-se), machine images machine images.',
   arguments: [{ name: 'image', summary: 'an image of any format that imago reads' }],
   options: [
-    { flags: '-t, --to <format>', summary: "the target format ('imago formats' lists them)" },
+    {
+      flags: '-t, --to <format>',
+      summary: 'the target format',
+      choices: table.filter(format => format.write !== undefined).map(format => format.name),
+    },
     { flags: '-o, --output <path>', summary: 'where the new image goes; it appears whole or not at all' },
     { flags: '--strict', summary: 'fail, and write nothing, when anything would be lost (exit code 4)' },
     {
