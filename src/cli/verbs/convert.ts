@@ -35,7 +35,7 @@ export const command: Command = {
     {
       flags: '--vmlinux <file>',
       summary:
-        'machines: symbols of the guest’s kernel (vmlinux, System.map, kallsyms): finds its CPU features',
+        'machines: symbols of the guest’s kernel (vmlinux, System.map, kallsyms): finds its CPU features and clock',
     },
     {
       flags: '--ignore-cpu',

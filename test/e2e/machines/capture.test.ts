@@ -4,6 +4,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it, onTestFinished } from 'vitest'
+import { capture } from '../../../src/engines/qemu/capture.js'
 import { Emulator } from '../../../src/engines/qemu/emulator.js'
 import { DEFAULT_LINE, machineWords } from '../../../src/engines/qemu/machine-line.js'
 import { templateGuest } from '../../../src/engines/qemu/template.js'
@@ -97,6 +98,23 @@ describe('the moment of a capture', () => {
     }
     expect(texts[0]).toContain('tsc=')
     expect(texts[1]).toBe(texts[0])
+  })
+
+  it('is told how far it is while it is awaited', async context => {
+    needsQemu(context)
+    const told: [fraction: number, detail: string][] = []
+    await capture({
+      line: { ...DEFAULT_LINE, memory: 32 * 2 ** 20 },
+      boot: { kernel: timerGuest },
+      until: { kind: 'time', milliseconds: 200 },
+      output: path.join(temporaryFolder(), 'image'),
+      onProgress: (fraction, detail) => void told.push([fraction, detail]),
+    })
+    const waited = told.filter(([, detail]) => detail === 'waiting').map(([fraction]) => fraction)
+    expect(waited.length).toBeGreaterThan(0)
+    expect(waited).toEqual(waited.toSorted((a, b) => a - b))
+    for (const [fraction] of told) expect(fraction).toBeGreaterThanOrEqual(0)
+    for (const [fraction] of told) expect(fraction).toBeLessThanOrEqual(1)
   })
 
   it('cannot be an instruction without --icount, nor come when the guest is silent', context => {
