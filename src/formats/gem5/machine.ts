@@ -13,15 +13,12 @@ import type { Loss, WriteOptions } from '../format.js'
 import { lossesBetween, readTable, writeTable } from '../machine-table.js'
 import { blankCheckpoint, type Gem5Era } from './blank-checkpoint.js'
 import { CheckpointText } from './checkpoint-text.js'
+import { apicClockOf, clocksOf, DEFAULT_CLOCK, guesses, OWN_SECTION, setClocks } from './clocks.js'
 import { featureLosses, gem5Features, missingFeatures } from './cpu-features.js'
 import { Gem5Fields } from './fields.js'
 import { readRam, writeRam } from './ram.js'
 import { restoreScript } from './restore-script.js'
 import { type Gem5Timing, gem5Modes, gem5Table } from './table.js'
-
-/** The section that imago adds, and gem5 skips: what the configuration must say so that time runs right. */
-const OWN_SECTION = 'imago'
-const DEFAULT_CLOCK = 1_000_000_000
 
 /** The folder of a checkpoint, given it or its `m5.cpt`. */
 export function checkpointFolder(location: string): string {
@@ -33,46 +30,6 @@ class TimedFields extends Gem5Fields {
   constructor(text: CheckpointText, timing: Gem5Timing, file?: string) {
     super(text, file)
     this.timing = timing
-  }
-}
-
-interface KnownTiming extends Gem5Timing {
-  /** Where the CPU clock comes from. */
-  readonly source: 'imago' | '--clock' | 'config.ini' | 'assumed'
-}
-
-/** Clocks: from our own section, else from gem5's config.ini beside the checkpoint, else 1 GHz. */
-function timingOf(text: CheckpointText, folder: string, clock: number | undefined): KnownTiming {
-  const own = Number(text.get(OWN_SECTION, 'cpu_clock_hz'))
-  if (own > 0)
-    return {
-      cpuClock: clock ?? own,
-      apicClock: Number(text.get(OWN_SECTION, 'apic_clock_hz')) || undefined,
-      source: clock === undefined ? 'imago' : '--clock',
-    }
-  const configuration = [folder, path.dirname(path.resolve(folder))]
-    .map(each => path.join(each, 'config.ini'))
-    .find(file => fs.existsSync(file))
-  const config = configuration === undefined ? undefined : CheckpointText.read(configuration)
-  const period = Number(config?.get('system.cpu_clk_domain', 'clock')?.split(' ')[0])
-  const cpuClock = clock ?? (period > 0 ? 1e12 / period : DEFAULT_CLOCK)
-  const divider = Number(config?.get('system.cpu.interrupts.clk_domain', 'clk_divider'))
-  return {
-    cpuClock,
-    apicClock: divider > 0 ? cpuClock / divider : undefined,
-    source: clock !== undefined ? '--clock' : period > 0 ? 'config.ini' : 'assumed',
-  }
-}
-
-/** A guess at the CPU clock is one at the TSC as well, which gem5 counts from tick 0. */
-function guesses({ source }: KnownTiming): Pick<MachineImage, 'workedOut'> {
-  if (source !== 'assumed') return {}
-  const from = 'with no config.ini to say it (--clock)'
-  return {
-    workedOut: new Map([
-      ['cpu.tscRate', from],
-      ['cpu.tsc', from],
-    ]),
   }
 }
 
@@ -91,7 +48,7 @@ export async function readGem5(
   const folder = checkpointFolder(location)
   const file = path.join(folder, 'm5.cpt')
   const text = CheckpointText.read(file)
-  const timing = timingOf(text, folder, options.clock)
+  const timing = clocksOf(text, folder, options.clock)
   const fields = new TimedFields(text, timing, file)
   const state = readTable(gem5Table, fields)
   const memory = await readRam(text, folder)
@@ -221,8 +178,7 @@ export function writeState(
 ): { fields: Gem5Fields & { timing: Gem5Timing }; losses: Loss[] } {
   const { cpuClock } = options
   const apicClock = apicClockOf(options, new Gem5Fields(text).is2011)
-  text.set(OWN_SECTION, 'cpu_clock_hz', String(cpuClock))
-  text.set(OWN_SECTION, 'apic_clock_hz', String(apicClock))
+  setClocks(text, { cpuClock, apicClock })
   if (options.features?.size) text.set(OWN_SECTION, 'cpu_features', [...options.features].join(' '))
   const fields = new TimedFields(text, { cpuClock, apicClock })
   const moved: MachineState =
@@ -233,11 +189,6 @@ export function writeState(
   settle(fields, tick)
   const after = readTable(gem5Table, new TimedFields(text, fields.timing))
   return { fields, losses: [...unsupportedTimer(state), ...lossesBetween(moved, after)] }
-}
-
-/** v24 can be configured with any; 2011 has no other rate than a divider of the CPU's clock. */
-function apicClockOf({ cpuClock, apicClock = cpuClock }: Gem5Timing, divided: boolean): number {
-  return divided ? cpuClock / Math.max(1, Math.round(cpuClock / apicClock)) : apicClock
 }
 
 /** A kernel without an APIC lives on one-shot interrupts of the PIT, and gem5 ends with a panic at the next one. */

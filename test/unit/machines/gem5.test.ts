@@ -83,6 +83,32 @@ describe('reading what gem5 itself wrote', () => {
   })
 })
 
+describe('the clocks of what gem5 itself wrote', () => {
+  const readWith = async (config: string | undefined) => {
+    const folder = temporaryFolder()
+    fs.cpSync(gem5Sample('timer'), folder, { recursive: true })
+    if (config !== undefined) fs.writeFileSync(path.join(folder, 'config.ini'), config)
+    const { cpus, workedOut } = await readGem5(folder)
+    return { cpu: cpus[0]!.tscRate, apic: cpus[0]!.apic!.timer.rate, guessed: [...(workedOut?.keys() ?? [])] }
+  }
+  const cpuClock = '[system.cpu_clk_domain]\nclock=500\n'
+
+  test('stand in its config.ini: the APIC’s is the CPU’s divided, or one of its own', async () => {
+    const divided = '[system.cpu.interrupts.clk_domain]\nclk_domain=system.cpu_clk_domain\nclk_divider=16\n'
+    expect(await readWith(cpuClock + divided)).toEqual({ cpu: 2e9, apic: 1.25e8, guessed: [] })
+    const own = '[system.cpu.interrupts.clk_domain]\nclk_domain=own\nclk_divider=1\n[own]\nclock=1000\n'
+    expect(await readWith(cpuClock + own)).toEqual({ cpu: 2e9, apic: 1e9, guessed: [] })
+  })
+
+  test('are a guess without it, and told as one', async () => {
+    expect(await readWith(undefined)).toEqual({
+      cpu: 1e9,
+      apic: undefined,
+      guessed: ['cpu.tscRate', 'cpu.tsc'],
+    })
+  })
+})
+
 describe('a board of gem5’s standard library', () => {
   /** The real checkpoint under the names that a board gives: `board.`, and the core of a processor. */
   const board = (): string => {
