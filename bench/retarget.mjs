@@ -1,7 +1,7 @@
 /**
  * imago retarget: time against the size of memory, for images of both formats. One program (of imago cc) that fills so many MiB is
  * frozen by criu, or freezes itself into a core, and is retargeted; the peer is a plain copy of the image, which is what any tool must
- * do that moves bytes. A core is one file, so that its memory is copied (or shared, where the file system can).
+ * do that moves bytes. A core is one file, so that its memory is copied (or shared, where the file system can); in place it stays.
  *   npm run bench -- retarget        needs root and criu; IMAGO_FULL=1: up to 2 GiB
  */
 import { execFileSync, spawn } from 'node:child_process'
@@ -44,7 +44,7 @@ try {
   fs.writeFileSync(path.join(folder, 'fill.c'), source)
   const program = path.join(folder, 'fill')
   execFileSync(path.join(root, 'imago'), ['cc', '-O2', `${program}.c`, '-o', program])
-  console.log('format  MiB    transform   whole retarget (image written)   cp of the image')
+  console.log('format  MiB    transform   whole retarget (image written)   in place     cp of the image')
   for (const { engine } of engines)
     for (const size of sizes) {
       const out = path.join(folder, 'out')
@@ -70,10 +70,14 @@ try {
         copies.push(await milliseconds(() => execFileSync('cp', ['-r', '--reflink=never', image, target])))
       }
       fs.rmSync(target, { recursive: true, force: true })
+      const inPlace = []
+      if (engine.formats[0] === 'core')
+        for (const to of ['aarch64', 'x86-64', 'aarch64'])
+          inPlace.push(await milliseconds(() => retargetImage({ source: image, to })))
       fs.rmSync(image, { recursive: true, force: true })
-      const text = value => `${value.toFixed(1)} ms`
+      const text = value => (value === undefined ? '' : `${value.toFixed(1)} ms`)
       console.log(
-        `${engine.formats[0].padEnd(7)} ${String(size).padEnd(6)} ${text(median(pure)).padEnd(11)} ${text(median(whole)).padEnd(32)} ${text(median(copies))}`,
+        `${engine.formats[0].padEnd(7)} ${String(size).padEnd(6)} ${text(median(pure)).padEnd(11)} ${text(median(whole)).padEnd(32)} ${text(median(inPlace)).padEnd(12)} ${text(median(copies))}`,
       )
     }
 } finally {

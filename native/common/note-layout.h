@@ -4,6 +4,7 @@
 
 #define NOTE_NAME "IMAGO"
 #define NOTE_LAYOUT_VERSION 1
+#define NOTE_LAYOUT_VERSION_MOVED 2
 
 struct note_header { uint32_t record_size, record_count, strings_size, reserved; };
 struct note_string { uint32_t offset, length; };
@@ -11,7 +12,7 @@ struct note_string { uint32_t offset, length; };
 /* One record: how and when the image was made. */
 #define NOTE_TYPE_IMAGE 0x494d0001u
 struct note_image {
-  uint32_t version;                        /* LAYOUT_VERSION of the writer */
+  uint32_t version;                        /* 2 where there are `moved` records, else 1 */
   uint32_t machine;                        /* e_machine of the program: 62 x86-64, 183 aarch64 */
   uint32_t page_size;                      /* bytes */
   uint32_t flags;                          /* imageFlags */
@@ -103,7 +104,7 @@ struct note_mapping {
   uint32_t protection;                     /* PROT_* */
   uint32_t flags;                          /* mappingFlags */
   uint32_t advice;                         /* adviceFlags */
-  uint32_t checksum;                       /* CRC-32 (IEEE) of its pages that are not all zeros, in order */
+  uint32_t checksum;                       /* CRC-32 (IEEE) of the pages at its contentOffset that are not all zeros, in order */
   uint32_t reserved;
   struct note_string path;                 /* as /proc/pid/maps names it, without " (deleted)" */
 };
@@ -284,6 +285,18 @@ struct note_guard {
   uint64_t end;
 };
 _Static_assert(sizeof(struct note_guard) == 16, "guard");
+
+/* Runs of pages, by address, whose bytes lie elsewhere than their mapping’s: they changed when the image was rewritten in place. */
+#define NOTE_TYPE_MOVED 0x494d0013u
+struct note_moved {
+  uint64_t start;
+  uint64_t end;                            /* in the same mapping: private, anonymous or of the heap */
+  uint64_t content_offset;                 /* where their bytes begin in the image; holes are zeros */
+  uint64_t stored_pages;                   /* pages that are not all zeros */
+  uint32_t checksum;                       /* CRC-32 (IEEE) of its pages that are not all zeros, in order */
+  uint32_t reserved;
+};
+_Static_assert(sizeof(struct note_moved) == 40, "moved");
 
 #define IMAGE_FLAG_FORCED 1u                     /* made with --force: see the loss records */
 #define IMAGE_FLAG_BLOCKING 2u                   /* the program stood still until the image was written */

@@ -92,7 +92,7 @@ void write_at(struct writer *writer, const void *bytes, size_t size, uint64_t of
   writer->early_size += needed;
 }
 
-/* Sync, rename, and sync of the folder. The ELF header was the last thing written before. */
+/* Sync, rename, sync of the folder, and the end of writing. The ELF header was the last thing written before. */
 void put_in_place(struct writer *writer) {
   long result = call(fsync, writer->out);
   if (!failed(result)) result = call(renameat, AT_FDCWD, writer->temporary, AT_FDCWD, writer->path);
@@ -105,4 +105,6 @@ void put_in_place(struct writer *writer) {
   for (size_t i = 0; i < length; i++) folder[i] = writer->path[i];
   const long fd = call(openat, AT_FDCWD, length == 0 ? "/" : folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   if (!failed(fd)) call(fsync, fd);
+  call(close, writer->out); /* with its lock: whoever wants to change the image may */
+  writer->out = -1;
 }

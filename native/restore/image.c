@@ -64,7 +64,7 @@ static void check_seal(const Elf64_Ehdr *elf, uint64_t headers_size, uint64_t co
   if (record_count(NOTE_TYPE_SEAL) != 1) unreadable("the image has no seal: it was never finished");
   read_record(NOTE_TYPE_SEAL, 0, &seal, sizeof seal);
   if (crc32(0, &seal, offsetof(struct note_seal, seal_checksum)) != seal.seal_checksum) unreadable("damaged image: the seal's checksum differs");
-  if (seal.file_size != image.size) unreadable("damaged image: it is not as long as its seal says");
+  if (seal.file_size > image.size) unreadable("damaged image: it is not as long as its seal says");
   if (seal.notes_offset != image.notes_offset || seal.notes_size != notes_size || seal.headers_offset != elf->e_phoff || seal.headers_count != count)
     unreadable("damaged image: its ELF header and its seal disagree");
   if (crc32(0, elf, sizeof *elf) != seal.elf_checksum) unreadable("damaged image: the ELF header's checksum differs");
@@ -94,14 +94,36 @@ static void check_mappings(void) {
   }
 }
 
-static bool lies_in_memory(uint64_t address, uint64_t size, uint32_t protection) {
+static const struct note_mapping *mapping_around(uint64_t start, uint64_t end) {
+  static struct note_mapping mapping;
   for (uint32_t i = 0; i < record_count(NOTE_TYPE_MAPPING); i++) {
-    struct note_mapping mapping;
     read_record(NOTE_TYPE_MAPPING, i, &mapping, sizeof mapping);
-    if (address >= mapping.start && address < mapping.end && size <= mapping.end - address)
-      return (mapping.protection & protection) == protection && mapping.kind != MAPPING_KIND_VVAR && mapping.kind != MAPPING_KIND_VSYSCALL;
+    if (start >= mapping.start && end <= mapping.end) return &mapping;
   }
-  return false;
+  return 0;
+}
+
+/* By address, each within one mapping of which the image has the other bytes. */
+static void check_moved(void) {
+  uint64_t previous = 0;
+  for (uint32_t i = 0; i < record_count(NOTE_TYPE_MOVED); i++) {
+    struct note_moved run;
+    read_record(NOTE_TYPE_MOVED, i, &run, sizeof run);
+    const uint64_t size = run.end - run.start;
+    if (run.start % PAGE != 0 || run.end % PAGE != 0 || run.start < previous || run.end <= run.start || run.content_offset > image.size ||
+        size > image.size - run.content_offset)
+      die_at(EXIT_UNREADABLE, "the image has an impossible run of moved pages", run.start, 0);
+    const struct note_mapping *mapping = mapping_around(run.start, run.end);
+    if (mapping == 0 || mapping->content_size == 0 || mapping->flags & MAPPING_FLAG_SHARED ||
+        (mapping->kind != MAPPING_KIND_ANONYMOUS && mapping->kind != MAPPING_KIND_HEAP))
+      die_at(EXIT_UNREADABLE, "moved pages do not lie in private memory", run.start, 0);
+    previous = run.end;
+  }
+}
+
+static bool lies_in_memory(uint64_t address, uint64_t size, uint32_t protection) {
+  const struct note_mapping *mapping = address + size < address ? 0 : mapping_around(address, address + size);
+  return mapping != 0 && (mapping->protection & protection) == protection && mapping->kind != MAPPING_KIND_VVAR && mapping->kind != MAPPING_KIND_VSYSCALL;
 }
 
 /* Within one mapping each: nothing of the restorer's own may be given up. */
@@ -189,15 +211,18 @@ void load_image(const char *path) {
   check_seal(&elf, headers_size, count, notes, first.p_filesz, before_seal);
 
   read_record(NOTE_TYPE_IMAGE, 0, &image.image, sizeof image.image);
-  if (image.image.version != NOTE_LAYOUT_VERSION) unreadable("the image's notes have a version that is not known here");
+  if (image.image.version != NOTE_LAYOUT_VERSION && image.image.version != NOTE_LAYOUT_VERSION_MOVED) unreadable("the image's notes have a version that is not known here");
   if (record_count(NOTE_TYPE_PROCESS) != 1 || record_count(NOTE_TYPE_CREDENTIAL) != 1) unreadable("the image does not say what process it is");
   read_record(NOTE_TYPE_PROCESS, 0, &image.process, sizeof image.process);
   read_record(NOTE_TYPE_CREDENTIAL, 0, &image.credential, sizeof image.credential);
   check_mappings();
+  check_moved();
   check_guards();
   check_threads();
   check_files();
 }
+
+enum { CHUNK = 1 << 20 };
 
 static bool is_zero_page(const uint64_t *page) {
   for (unsigned i = 0; i < PAGE / 8; i++)
@@ -205,9 +230,26 @@ static bool is_zero_page(const uint64_t *page) {
   return true;
 }
 
+/* CRC-32 of the pages at `offset` that are not all zeros. */
+static uint32_t checksum_of_pages(uint64_t offset, uint64_t total, unsigned char *chunk) {
+  uint32_t checksum = 0;
+  for (uint64_t at = 0; at < total;) {
+    const long data = call(lseek, image.fd, offset + at, 3 /* SEEK_DATA */);
+    if (data == -6 /* ENXIO */ || (data > 0 && (uint64_t)data >= offset + total)) break;
+    if (data > 0) at = ((uint64_t)data - offset) / PAGE * PAGE;
+    const long hole = call(lseek, image.fd, offset + at, 4 /* SEEK_HOLE */);
+    uint64_t size = total - at < CHUNK ? total - at : CHUNK;
+    if (hole > 0 && (uint64_t)hole - offset - at < size) size = round_up((uint64_t)hole - offset - at, PAGE);
+    read_image(chunk, size, offset + at);
+    for (uint64_t k = 0; k < size; k += PAGE)
+      if (!is_zero_page((const uint64_t *)(chunk + k))) checksum = crc32(checksum, chunk + k, PAGE);
+    at += size;
+  }
+  return checksum;
+}
+
 /* The checksums of all bytes of mappings and files. Those of large images when asked only: laziness is worth more there. */
 void verify_content(void) {
-  enum { CHUNK = 1 << 20 };
   uint64_t pages = 0;
   struct note_mapping mapping;
   for (uint32_t i = 0; i < record_count(NOTE_TYPE_MAPPING); i++) {
@@ -217,21 +259,15 @@ void verify_content(void) {
   if (settings.verify == VERIFY_NONE || (settings.verify == VERIFY_SMALL && pages > VERIFIED_ALWAYS / PAGE)) return;
   unsigned char *chunk = arena(CHUNK);
   for (uint32_t i = 0; i < record_count(NOTE_TYPE_MAPPING); i++) {
-    uint32_t checksum = 0;
     read_record(NOTE_TYPE_MAPPING, i, &mapping, sizeof mapping);
-    for (uint64_t at = 0; at < mapping.content_size;) {
-      const long data = call(lseek, image.fd, mapping.content_offset + at, 3 /* SEEK_DATA */);
-      if (data == -6 /* ENXIO */ || (data > 0 && (uint64_t)data >= mapping.content_offset + mapping.content_size)) break;
-      if (data > 0) at = ((uint64_t)data - mapping.content_offset) / PAGE * PAGE;
-      const long hole = call(lseek, image.fd, mapping.content_offset + at, 4 /* SEEK_HOLE */);
-      uint64_t size = mapping.content_size - at < CHUNK ? mapping.content_size - at : CHUNK;
-      if (hole > 0 && (uint64_t)hole - mapping.content_offset - at < size) size = round_up((uint64_t)hole - mapping.content_offset - at, PAGE);
-      read_image(chunk, size, mapping.content_offset + at);
-      for (uint64_t k = 0; k < size; k += PAGE)
-        if (!is_zero_page((const uint64_t *)(chunk + k))) checksum = crc32(checksum, chunk + k, PAGE);
-      at += size;
-    }
-    if (checksum != mapping.checksum) die_at(EXIT_UNREADABLE, "damaged image: the checksum differs of the memory at", mapping.start, 0);
+    if (checksum_of_pages(mapping.content_offset, mapping.content_size, chunk) != mapping.checksum)
+      die_at(EXIT_UNREADABLE, "damaged image: the checksum differs of the memory at", mapping.start, 0);
+  }
+  for (uint32_t i = 0; i < record_count(NOTE_TYPE_MOVED); i++) {
+    struct note_moved run;
+    read_record(NOTE_TYPE_MOVED, i, &run, sizeof run);
+    if (checksum_of_pages(run.content_offset, run.end - run.start, chunk) != run.checksum)
+      die_at(EXIT_UNREADABLE, "damaged image: the checksum differs of the memory at", run.start, 0);
   }
   for (uint32_t i = 0; i < record_count(NOTE_TYPE_DESCRIPTION); i++) {
     struct note_description description;

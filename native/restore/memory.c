@@ -7,6 +7,8 @@
  *   shared with its own descriptors or itself   from the memfd; else one is made for it
  *   a stack, mostly holes, or --eager           anonymous, read from the image now
  *   anything else                               privately from the image: a page is read when it is first touched
+ *
+ * Pages that the image has elsewhere, because they changed when it was rewritten, are then read over them.
  */
 #include "restore.h"
 #include <linux/prctl.h>
@@ -73,6 +75,21 @@ static void map_eagerly(const struct note_mapping *mapping) {
 
 static void map_lazily(const struct note_mapping *mapping) {
   map(mapping, mapping->protection, MAP_PRIVATE, image.fd, mapping->content_offset);
+}
+
+/* The pages of which the image has newer bytes than with the rest of their mapping. */
+static void read_moved(const struct note_mapping *mapping) {
+  static uint32_t next; /* mappings and runs both go by address */
+  bool writable = false;
+  for (; next < record_count(NOTE_TYPE_MOVED); next++) {
+    struct note_moved run;
+    read_record(NOTE_TYPE_MOVED, next, &run, sizeof run);
+    if (run.start >= mapping->end) break;
+    if (!writable) call(mprotect, mapping->start, mapping->end - mapping->start, PROT_READ | PROT_WRITE);
+    writable = true;
+    read_image((void *)run.start, run.end - run.start, run.content_offset);
+  }
+  if (writable) call(mprotect, mapping->start, mapping->end - mapping->start, mapping->protection);
 }
 
 /* The mapped file, if it is what it was; -1 otherwise. Neighbouring mappings usually want the same. */
@@ -188,6 +205,7 @@ static void map_one(const struct note_mapping *mapping) {
   else if (shared) map_shared(mapping);
   else if (settings.eager || is_mostly_holes(mapping) || mapping->kind == MAPPING_KIND_STACK || mapping->flags & MAPPING_FLAG_GROWS_DOWN) map_eagerly(mapping);
   else map_lazily(mapping);
+  read_moved(mapping);
   if (mapping->advice != 0 || mapping->flags & MAPPING_FLAG_LOCKED) advise(mapping);
 }
 

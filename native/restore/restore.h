@@ -34,7 +34,7 @@ struct table {
   const char *strings;
   uint32_t record_size, count, strings_size;
 };
-#define TABLES 18
+#define TABLES 19
 
 struct image {
   const char *path;

@@ -52,6 +52,11 @@ export interface ProcessFormat extends FormatBase {
   readonly kind: 'process'
   read?(path: string, options?: WriteOptions): Promise<ProcessImage>
   write?(image: ProcessImage, path: string, options: WriteOptions): Promise<readonly Loss[]>
+  /**
+   * Makes the image at `path`, which `image` was read from, this image. What did not change of its memory is not copied; a crash
+   * leaves one of the two images.
+   */
+  rewrite?(image: ProcessImage, path: string): Promise<readonly Loss[]>
 }
 
 export interface MachineFormat extends FormatBase {

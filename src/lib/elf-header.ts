@@ -219,14 +219,15 @@ export function writeNotes(notes: ReadonlyArray<Omit<Note, 'offset'>>): Uint8Arr
   return writer.finish()
 }
 
-/** The file header, program headers right behind it, and the section header that carries the number when it needs PN_XNUM. */
-export function writeElfHeaders(
+/** The file header of a file whose program headers, as `writeProgramHeaders` makes them, lie at `headersOffset`. */
+export function writeElfHeader(
   header: { type: number; machine: number; entry?: bigint; flags?: number },
-  segments: readonly ProgramHeader[],
+  headersOffset: number,
+  segmentCount: number,
 ): Uint8Array {
-  const extended = segments.length >= PN_XNUM
-  const sectionOffset = extended ? ELF_HEADER_SIZE + segments.length * PROGRAM_HEADER_SIZE : 0
-  const writer = new ByteWriter(ELF_HEADER_SIZE + segments.length * PROGRAM_HEADER_SIZE + SECTION_HEADER_SIZE)
+  const extended = segmentCount >= PN_XNUM
+  const sectionOffset = extended ? headersOffset + segmentCount * PROGRAM_HEADER_SIZE : 0
+  const writer = new ByteWriter(ELF_HEADER_SIZE)
   writer.u32(MAGIC).u8(2).u8(1).u8(1).zeros(9)
   writer
     .u16(header.type)
@@ -234,29 +235,28 @@ export function writeElfHeaders(
     .u32(1)
     .u64(header.entry ?? 0n)
   writer
-    .u64(BigInt(ELF_HEADER_SIZE))
+    .u64(BigInt(headersOffset))
     .u64(BigInt(sectionOffset))
     .u32(header.flags ?? 0)
   writer
     .u16(ELF_HEADER_SIZE)
     .u16(PROGRAM_HEADER_SIZE)
-    .u16(extended ? PN_XNUM : segments.length)
-  writer
+    .u16(extended ? PN_XNUM : segmentCount)
+  return writer
     .u16(extended ? SECTION_HEADER_SIZE : 0)
     .u16(extended ? 1 : 0)
     .u16(0)
+    .finish()
+}
+
+/** Program headers, and the section header that carries their number when it needs PN_XNUM. */
+export function writeProgramHeaders(segments: readonly ProgramHeader[]): Uint8Array {
+  const writer = new ByteWriter(segments.length * PROGRAM_HEADER_SIZE + SECTION_HEADER_SIZE)
   for (const segment of segments) {
     writer.u32(segment.type).u32(segment.flags).u64(BigInt(segment.offset))
     writer.u64(segment.virtualAddress).u64(segment.physicalAddress)
     writer.u64(BigInt(segment.fileSize)).u64(BigInt(segment.memorySize)).u64(BigInt(segment.alignment))
   }
-  if (extended) writer.zeros(44).u32(segments.length).zeros(16)
+  if (segments.length >= PN_XNUM) writer.zeros(44).u32(segments.length).zeros(16)
   return writer.finish()
-}
-
-/** Bytes that `writeElfHeaders` will return for so many segments. */
-export function elfHeadersSize(segmentCount: number): number {
-  return (
-    ELF_HEADER_SIZE + segmentCount * PROGRAM_HEADER_SIZE + (segmentCount >= PN_XNUM ? SECTION_HEADER_SIZE : 0)
-  )
 }

@@ -2,7 +2,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import type { Loss } from '../formats/format.js'
-import { formatNamed, type ReadImage, withImages } from '../formats/registry.js'
+import { type ReadImage, withImages } from '../formats/registry.js'
 import { UnreadableError, UsageError } from '../lib/errors.js'
 import type { IsaName, ProcessImage } from '../model/process.js'
 import { isaNames, readProgram } from '../toolchain/program.js'
@@ -11,7 +11,8 @@ import { type RetargetSummary, retarget } from './retarget.js'
 
 export interface RetargetRequest {
   readonly source: string
-  readonly target: string
+  /** Where the new image goes; undefined: the source becomes it. */
+  readonly target: string | undefined
   readonly to: IsaName
   /** Path of `PROG.imago.json`; undefined: beside the executable that the image names. */
   readonly program?: string | undefined
@@ -26,16 +27,22 @@ export interface RetargetRequest {
 export async function retargetImage(
   request: RetargetRequest,
 ): Promise<RetargetSummary & { target: string; losses: readonly Loss[] }> {
-  const target = path.resolve(request.target)
-  if (target === path.resolve(request.source)) throw new UsageError('the new image would replace the old one')
-  return withImages([request.source], read => retargetRead(read, { ...request, target }))
+  const { source } = request
+  if (request.target !== undefined && path.resolve(request.target) === path.resolve(source))
+    throw new UsageError('the new image would replace the old one', { hint: 'say so with --in-place' })
+  return withImages([source], read => retargetRead(read, request))
 }
 
 async function retargetRead(read: ReadImage, request: RetargetRequest): ReturnType<typeof retargetImage> {
-  const { target } = request
+  const target = path.resolve(request.target ?? request.source)
   if (read.kind !== 'process')
     throw new UsageError('only images of processes change their ISA', { file: request.source })
-  const { image } = read
+  const { image, format } = read
+  if (request.target === undefined && format.rewrite === undefined)
+    throw new UsageError(`an image of format ${format.name} does not change in place`, {
+      file: request.source,
+      hint: 'give a place for the new one with -o: pages that did not change are shared, not copied',
+    })
   if (image.isa === request.to)
     throw new UsageError(`the image is of ${image.isa} already`, {
       file: request.source,
@@ -52,7 +59,10 @@ async function retargetRead(read: ReadImage, request: RetargetRequest): ReturnTy
       target: targetBinary,
       capabilities: request.capabilities,
     })
-    const losses = await formatNamed(read.format.name).write!(result as never, target, { options: {} })
+    const losses =
+      request.target === undefined
+        ? await format.rewrite!(result, target)
+        : await format.write!(result, target, { options: {} })
     return { ...summary, target, losses }
   } finally {
     source.close()

@@ -24,9 +24,9 @@ const WITH_VALUE = new Set([
 ])
 /** What has no meaning here, or is decided by the method. */
 const IGNORED =
-  /^(-g.*|-s|-static|-pthread|-pipe|-rdynamic|-no-pie|-fno-pie|-fno-pic|-fno-PIC|-fno-PIE|-fcommon|-Wl,.*|-ffunction-sections|-fdata-sections|-fno-plt|-fno-semantic-interposition)$/
+  /^(-g.*|-s|-static|-pthread|-pipe|-rdynamic|-no-pie|-fno-pie|-fno-pic|-fno-PIC|-fno-PIE|-fcommon|-Wl,.*|-ffunction-sections|-fdata-sections|-fno-plt|-fno-semantic-interposition|-m64|-mcmodel=\w+|-mtune=\S+)$/
 const REFUSED: ReadonlyArray<readonly [RegExp, string]> = [
-  [/^-m/, 'the program is compiled for two ISAs, so options of one processor cannot be'],
+  [/^-m(?!64$|cmodel=|tune=)/, 'the program is compiled for two ISAs, so options of one processor cannot be'],
   [
     /^(-shared|-fpic|-fPIC|-fpie|-fPIE|-pie|-static-pie)$/,
     'programs that migrate are static, at fixed addresses',
@@ -37,6 +37,10 @@ const REFUSED: ReadonlyArray<readonly [RegExp, string]> = [
   ],
   [/^-fsanitize/, 'sanitizers are not supported'],
   [/^(-S|-save-temps)/, 'there are two assembler texts; look at the binaries with llvm-objdump'],
+  [
+    /^-fopenmp/,
+    'no OpenMP runtime is linked; without the option its pragmas mean nothing and one thread does the work',
+  ],
   [/^-flto/, 'the whole program is compiled at once anyway'],
 ]
 /** Libraries that are part of musl's libc.a, or of the compiler. */

@@ -18,4 +18,5 @@ export const core: ProcessFormat = {
     copySparse(await unpacked(source), target)
   },
   write: async (image, path, options) => (await import('./write.js')).write(image, path, options),
+  rewrite: async (image, path) => (await import('./write.js')).rewrite(image, path),
 }

@@ -130,30 +130,11 @@ function differences({ start, end, file }: Mapping, memory: Memory): { start: Ad
   return runs
 }
 
-/** Number and CRC-32 of the pages that are not all zeros; those of the old core where it has the same bytes. */
-export function checksumOf(
-  mapping: Mapping,
-  memory: Memory,
-  raw: RawCore | undefined,
-): Pick<PageChecksum, 'pages' | 'checksum'> {
-  const { start, end } = mapping
-  const base = raw?.records.get('mapping')?.find(record => record.big('start') === start)
-  const extents = [...memory.within(start, end)]
-  if (base !== undefined && base.big('end') === end && base.big('contentSize') === end - start) {
-    const from = base.number('contentOffset')
-    const unchanged = extents.every(
-      ({ address, content }) =>
-        content.kind === 'zero' ||
-        (content.kind === 'slice' &&
-          content.source === raw!.source &&
-          content.offset === from + Number(address - start)),
-    )
-    if (unchanged && memory.covers(start, end))
-      return { pages: base.number('storedPages'), checksum: base.number('checksum') }
-  }
+/** Number and CRC-32 of the pages in [start, end) that are not all zeros. */
+export function checksumOf(memory: Memory, start: Address, end: Address): PageChecksum {
   const sum = new PageChecksum()
   const block = new Uint8Array(256 * PAGE_SIZE)
-  for (const { length, content } of extents) {
+  for (const { length, content } of memory.within(start, end)) {
     if (content.kind === 'zero') continue
     for (let done = 0; done < length; done += block.length) {
       const part = block.subarray(0, Math.min(block.length, length - done))

@@ -18,7 +18,8 @@
 
 /** Name of the private notes (with its NUL: 6 bytes, as namesz says). */
 export const NOTE_NAME = 'IMAGO'
-export const LAYOUT_VERSION = 1
+/** What the image record's `version` says. An image has the lowest that its readers must know. */
+export const LAYOUT_VERSION = { plain: 1, withMovedPages: 2 } as const
 /** Bytes before the first record of a descriptor. */
 export const NOTE_HEADER_SIZE = 16
 
@@ -55,7 +56,7 @@ function kind(number: number, name: string, doc: string, fields: readonly Field[
 
 export const recordKinds: readonly RecordKind[] = [
   kind(1, 'image', 'One record: how and when the image was made.', [
-    u32('version', 'LAYOUT_VERSION of the writer'),
+    u32('version', '2 where there are `moved` records, else 1'),
     u32('machine', 'e_machine of the program: 62 x86-64, 183 aarch64'),
     u32('pageSize', 'bytes'),
     u32('flags', 'imageFlags'),
@@ -141,7 +142,7 @@ export const recordKinds: readonly RecordKind[] = [
     u32('protection', 'PROT_*'),
     u32('flags', 'mappingFlags'),
     u32('advice', 'adviceFlags'),
-    u32('checksum', 'CRC-32 (IEEE) of its pages that are not all zeros, in order'),
+    u32('checksum', 'CRC-32 (IEEE) of the pages at its contentOffset that are not all zeros, in order'),
     u32('reserved', ''),
     text('path', 'as /proc/pid/maps names it, without " (deleted)"'),
   ]),
@@ -269,6 +270,19 @@ export const recordKinds: readonly RecordKind[] = [
     'guard',
     'Runs of pages marked MADV_GUARD_INSTALL: touching them ends the program, though its mapping allows it.',
     [u64('start', ''), u64('end', '')],
+  ),
+  kind(
+    19,
+    'moved',
+    'Runs of pages, by address, whose bytes lie elsewhere than their mapping’s: they changed when the image was rewritten in place.',
+    [
+      u64('start', ''),
+      u64('end', 'in the same mapping: private, anonymous or of the heap'),
+      u64('contentOffset', 'where their bytes begin in the image; holes are zeros'),
+      u64('storedPages', 'pages that are not all zeros'),
+      u32('checksum', 'CRC-32 (IEEE) of its pages that are not all zeros, in order'),
+      u32('reserved', ''),
+    ],
   ),
 ]
 

@@ -10,10 +10,12 @@ import type { Mapping, Process, ProcessImage, Thread } from '../../model/process
 import type { Loss } from '../format.js'
 import { describable, descriptionValues } from './description-records.js'
 import { checksumOf, mappingValues, modifiedRuns, sameMapping } from './mapping-records.js'
+import { LAYOUT_VERSION } from './note-layout.js'
+import type { PageChecksum } from './page-checksum.js'
+import { changedRuns, type PlacedMapping, placesIn } from './placement.js'
 import { makeRecord, type NoteRecord, type RecordValues, recordKindNamed } from './private-notes.js'
 import type { RawCore } from './raw.js'
 import { findResumeBlock, RESUME_VERSION } from './resume-block.js'
-import type { PlacedMapping } from './write.js'
 
 /** Where the content of an open file lies in the new core. */
 export interface PlacedContent {
@@ -55,11 +57,17 @@ export function ownRecords(
     if (base === undefined && !describable(description))
       loss('open file', `${description.path ?? description.kind} becomes /dev/null`)
 
-  const sums = new Map<Mapping, { pages: number; checksum: number }>()
-  const checksums = (placed: PlacedMapping) => {
-    const known = sums.get(placed.mapping) ?? checksumOf(placed.mapping, process.memory, raw)
-    sums.set(placed.mapping, known)
-    return known
+  const { memory } = process
+  const oldPlaces = raw && placesIn(raw)
+  const checked = ({ pages, checksum }: PageChecksum) => ({ storedPages: pages, checksum })
+  /** Of bytes that the old core has, too, they are not computed anew. */
+  const checksums = ({ mapping, size, kept }: PlacedMapping) => {
+    if (size === 0) return {}
+    const old = oldPlaces?.get(mapping.start)
+    const same = kept ?? (old && changedRuns(mapping, memory, old, raw!)?.length === 0 ? old : undefined)
+    return same
+      ? { storedPages: same.number('storedPages'), checksum: same.number('checksum') }
+      : checked(checksumOf(memory, mapping.start, mapping.end))
   }
 
   const of: OwnRecords['of'] = (placed, content) => {
@@ -71,7 +79,9 @@ export function ownRecords(
       make(
         'image',
         {
-          version: 1,
+          version: placed.some(({ moved }) => moved.length > 0)
+            ? LAYOUT_VERSION.withMovedPages
+            : LAYOUT_VERSION.plain,
           machine: image.isa === 'x86-64' ? EM.X86_64 : EM.AARCH64,
           pageSize: PAGE_SIZE,
           ...(oldImage ? {} : { generation: 1, tool: `imago, from ${image.origin.format}` }),
@@ -117,18 +127,26 @@ export function ownRecords(
       process.mappings.map((mapping, index) => {
         const place = placeOf.get(mapping)
         const base = oldMappings.get(mapping.start)
-        const sum = place === undefined || place.size === 0 ? { pages: 0, checksum: 0 } : checksums(place)
         const values = {
           contentOffset: place?.size ? place.offset : 0,
           contentSize: place?.size ?? 0,
-          storedPages: sum.pages,
-          checksum: sum.checksum,
+          storedPages: 0,
+          checksum: 0,
+          ...(place && checksums(place)),
         }
         const same = base !== undefined && sameMapping(mapping, base)
         return make('mapping', { ...mappingValues(mapping, index, same), ...values }, same ? base : undefined)
       }),
     )
     records.set('modified', modifiedRuns(process, raw))
+    records.set(
+      'moved',
+      placed.flatMap(({ moved }) =>
+        moved.map(({ start, end, offset }) =>
+          make('moved', { start, end, contentOffset: offset, ...checked(checksumOf(memory, start, end)) }),
+        ),
+      ),
+    )
     records.set(
       'descriptor',
       [...process.files]

@@ -2,12 +2,13 @@
  * An ELF core as records: headers, standard notes by thread, imago's private notes, segments. Raw form:
  * nothing is interpreted beyond what the notes say; see `read.ts` for the meaning.
  *
- *   ELF header │ program headers │ … │ PT_NOTE: standard notes, private notes, seal │ PT_LOAD segments, page aligned
+ *   ELF header │ PT_LOAD segments, page aligned │ … │ PT_NOTE: standard notes, private notes, seal │ program headers
  */
 
 import { crc32 } from 'node:zlib'
 import { type ByteSource, FileSource } from '../../lib/byte-source.js'
 import {
+  ELF_HEADER_SIZE,
   type ElfHeader,
   EM,
   ET,
@@ -35,6 +36,8 @@ export interface ThreadNotes {
 export interface RawCore {
   readonly source: ByteSource
   readonly header: ElfHeader
+  /** The header as it is in the file. */
+  readonly headerBytes: Uint8Array
   readonly isa: IsaName
   readonly segments: readonly ProgramHeader[]
   /** All notes in order, unknown ones too. */
@@ -82,8 +85,9 @@ function readFrom(source: FileSource): RawCore {
     .flatMap(segment => readNotes(source, segment))
   const records = privateRecords(notes, file)
   const seal = records.get('seal')?.[0]
-  if (records.size > 0) checkSeal(source, header, seal, notes, file)
-  return { source, header, isa, segments, notes, threads: threadNotes(notes), records }
+  const headerBytes = source.read(0, ELF_HEADER_SIZE)
+  if (records.size > 0) checkSeal(source, header, headerBytes, seal, notes, file)
+  return { source, header, headerBytes, isa, segments, notes, threads: threadNotes(notes), records }
 }
 
 function threadNotes(notes: readonly Note[]): ThreadNotes[] {
@@ -106,11 +110,11 @@ function privateRecords(notes: readonly Note[], file: string): Map<string, NoteR
     records.set(kind.name, [...(records.get(kind.name) ?? []), ...decoded])
   }
   const version = records.get('image')?.[0]?.number('version')
-  if (version !== undefined && version > LAYOUT_VERSION)
+  if (version !== undefined && version > LAYOUT_VERSION.withMovedPages)
     throw new UnreadableError('made by a newer imago', {
       file,
       found: `layout version ${version}`,
-      expected: `at most ${LAYOUT_VERSION}`,
+      expected: `at most ${LAYOUT_VERSION.withMovedPages}`,
       hint: 'update imago',
     })
   return records
@@ -120,6 +124,7 @@ function privateRecords(notes: readonly Note[], file: string): Map<string, NoteR
 function checkSeal(
   source: ByteSource,
   header: ElfHeader,
+  headerBytes: Uint8Array,
   seal: NoteRecord | undefined,
   notes: readonly Note[],
   file: string,
@@ -133,13 +138,14 @@ function checkSeal(
       expected,
       hint: 'the image was damaged after it was made',
     })
-  if (seal.number('fileSize') !== source.size)
+  // What lies behind it is of a rewriting that did not come to its end.
+  if (seal.number('fileSize') > source.size)
     throw broken('the size of the file', source.size, seal.big('fileSize'))
   if (seal.number('headersOffset') !== header.programHeaderOffset)
     throw broken('where the program headers are', header.programHeaderOffset, seal.big('headersOffset'))
   if (seal.number('headersCount') !== header.programHeaderCount)
     throw broken('the number of program headers', header.programHeaderCount, seal.big('headersCount'))
-  const elf = crc32(source.read(0, 64))
+  const elf = crc32(headerBytes)
   if (elf !== seal.number('elfChecksum')) throw broken('the ELF header', elf, seal.number('elfChecksum'))
   const extended = header.sectionHeaderCount > 0 ? SECTION_HEADER_SIZE : 0 // with PN_XNUM
   const headers = crc32(

@@ -17,7 +17,10 @@ export async function verify(path: string): Promise<readonly string[]> {
   const raw = readRawCore(path)
   const source = raw.source as FileSource
   try {
-    return (raw.records.get('mapping') ?? []).flatMap(mapping => verifyMapping(source, mapping))
+    return [
+      ...(raw.records.get('mapping') ?? []).flatMap(mapping => verifyMapping(source, mapping)),
+      ...(raw.records.get('moved') ?? []).flatMap(run => verifyMoved(source, run)),
+    ]
   } finally {
     source.close()
   }
@@ -27,14 +30,23 @@ function verifyMapping(source: FileSource, mapping: NoteRecord): string[] {
   const size = mapping.number('contentSize')
   if (size === 0) return []
   const name = `mapping ${hex(mapping.big('start'))}`
-  const offset = mapping.number('contentOffset')
   if (size !== mapping.number('end') - mapping.number('start'))
     return [`${name}: holds ${size} bytes, its size is another`]
-  if (offset + size > source.size) return [`${name}: its content lies beyond the end of the file`]
+  return verifyContent(source, mapping, size, name)
+}
+
+function verifyMoved(source: FileSource, run: NoteRecord): string[] {
+  const size = run.number('end') - run.number('start')
+  return verifyContent(source, run, size, `pages at ${hex(run.big('start'))}`)
+}
+
+function verifyContent(source: FileSource, record: NoteRecord, size: number, name: string): string[] {
+  const offset = record.number('contentOffset')
+  if (size < 0 || offset + size > source.size) return [`${name}: its content lies beyond the end of the file`]
   const { pages, checksum } = checksumOfPages(source, offset, size)
-  if (pages !== mapping.number('storedPages'))
-    return [`${name}: ${pages} pages are not zero, ${mapping.number('storedPages')} were stored`]
-  return checksum === mapping.number('checksum')
+  if (pages !== record.number('storedPages'))
+    return [`${name}: ${pages} pages are not zero, ${record.number('storedPages')} were stored`]
+  return checksum === record.number('checksum')
     ? []
     : [`${name}: its content has changed since the image was made`]
 }

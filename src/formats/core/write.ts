@@ -2,56 +2,40 @@
  * The model of a process → a core that gdb opens. Memory goes from where it lies to the new file by ranges;
  * zeros become holes.
  *
- *   ELF header │ program headers │ notes │ page border │ segments in the order of the mappings │ content of open files
+ *   ELF header │ page border │ segments in the order of the mappings │ content of open files │ notes │ program headers
  *
  * With imago's own notes and the registers in signal frames, so that it can be restored. Only an image that came from a core of the
  * kernel or of gcore stays without: what they would say is not in it.
+ *
+ * `rewrite` makes the core that an image was read from this core: what is new goes behind its end, and is synced before the
+ * ELF header leads there. So the file is one of the two images at any moment.
  */
 import fs from 'node:fs'
-import { crc32 } from 'node:zlib'
 import { writeFileAtomically, writeFully } from '../../lib/atomic-file.js'
-import type { ByteSource } from '../../lib/byte-source.js'
-import { alignUp, ByteWriter } from '../../lib/bytes.js'
+import { type ByteSource, FileSource } from '../../lib/byte-source.js'
+import { alignUp } from '../../lib/bytes.js'
 import {
+  ELF_HEADER_SIZE,
   EM,
   ET,
-  elfHeadersSize,
-  type Note,
   PF,
   type ProgramHeader,
   PT,
-  writeElfHeaders,
-  writeNotes,
+  writeElfHeader,
+  writeProgramHeaders,
 } from '../../lib/elf-header.js'
-import { LossError } from '../../lib/errors.js'
-import { PAGE_SIZE } from '../../model/memory.js'
-import type { Mapping, Process, ProcessImage, Thread } from '../../model/process.js'
+import { LossError, UsageError } from '../../lib/errors.js'
+import { lockFile } from '../../lib/libc.js'
+import { type Extent, PAGE_SIZE } from '../../model/memory.js'
+import type { Process, ProcessImage } from '../../model/process.js'
 import { writeExtent } from '../extent-file.js'
 import type { Loss, WriteOptions } from '../format.js'
-import { NOTE_NAME } from './note-layout.js'
 import { ownRecords, type PlacedContent } from './own-records.js'
-import { encodeRecords, makeRecord, type NoteRecord, recordKindNamed } from './private-notes.js'
+import { type PlacedMapping, placeMappings } from './placement.js'
+import type { NoteRecord } from './private-notes.js'
 import type { RawCore } from './raw.js'
 import { sleeping } from './sleeping.js'
-import {
-  NT,
-  writeAuxv,
-  writeFpsimd,
-  writeMappedFiles,
-  writeProcessInfo,
-  writeThreadStatus,
-  writeXsave,
-} from './standard-notes.js'
-
-type PlainNote = Omit<Note, 'offset'>
-
-/** A mapping and where its bytes go in the new file. */
-export interface PlacedMapping {
-  readonly mapping: Mapping
-  readonly offset: number
-  /** 0 when the image holds nothing of it. */
-  readonly size: number
-}
+import { allNotes, SEAL_NOTE_SIZE, sealNote } from './write-notes.js'
 
 /** imago's own records for the new file, once it is known where everything lies; the seal is added after them. */
 export type RecordsOf = (
@@ -60,11 +44,17 @@ export type RecordsOf = (
 ) => ReadonlyMap<string, readonly NoteRecord[]>
 
 /** Bytes of an open file that a core keeps, and where they come from. */
-interface KeptContent {
+interface KeptContent extends PlacedContent {
   readonly id: number
   readonly source: ByteSource
-  readonly offset: number
-  readonly size: number
+}
+
+/** What is to be written: one process of an image, asleep. */
+interface Content {
+  readonly image: ProcessImage
+  readonly process: Process
+  readonly recordsOf?: RecordsOf | undefined
+  readonly kept: readonly KeptContent[]
 }
 
 /**
@@ -77,15 +67,76 @@ export async function write(
   options: WriteOptions,
 ): Promise<readonly Loss[]> {
   const process = chosenProcess(image, options.options.pid)
-  const raw = image.origin.format === 'core' ? (image.origin.raw as RawCore | undefined) : undefined
+  const raw = coreOf(image)
   if (raw !== undefined && raw.records.size === 0) {
     writeCore(path, image, process)
     return losses(image, process)
   }
+  return withContent(image, process, raw, content => {
+    writeFileAtomically(path, fd => commit(fd, appendCore(fd, PAGE_SIZE, content)))
+  })
+}
+
+/**
+ * Makes the file that `image` was read from, a core of imago's own, the core of `image`.
+ * @throws UsageError when it is another file by now, or somebody else is rewriting it; LossError as `write`.
+ */
+export async function rewrite(image: ProcessImage, path: string): Promise<readonly Loss[]> {
+  const raw = coreOf(image)
+  const seal = raw?.records.get('seal')?.[0]
+  if (raw === undefined || seal === undefined || !(raw.source instanceof FileSource))
+    throw new UsageError('only a core that imago wrote can change in place', { file: path })
+  const { source } = raw
+  return withContent(image, chosenProcess(image, undefined), raw, content => {
+    const fd = fs.openSync(path, 'r+')
+    try {
+      refuseOtherFile(fd, source, raw, path)
+      commit(fd, appendOrLeave(fd, seal.number('fileSize'), content, raw))
+    } finally {
+      fs.closeSync(fd)
+    }
+  })
+}
+
+/** When there is no room for the new core, the file is as long as it was. */
+function appendOrLeave(fd: number, end: number, content: Content, base: RawCore): Uint8Array {
+  try {
+    fs.ftruncateSync(fd, end) // another may have died here
+    return appendCore(fd, end, content, base)
+  } catch (error) {
+    fs.ftruncateSync(fd, end)
+    throw error
+  }
+}
+
+/** Two that append to one file would spoil each other's image, and with it the only one that there is. */
+function refuseOtherFile(fd: number, source: FileSource, raw: RawCore, path: string): void {
+  if (!lockFile(fd)) throw new UsageError('somebody else is changing the image', { file: path })
+  const [mine, read] = [fs.fstatSync(fd), fs.fstatSync(source.fd)]
+  const header = new Uint8Array(ELF_HEADER_SIZE)
+  fs.readSync(fd, header, 0, header.length, 0)
+  if (mine.ino !== read.ino || mine.dev !== read.dev || Buffer.compare(header, raw.headerBytes) !== 0)
+    throw new UsageError('the image is not the one that was read: somebody has changed it since', {
+      file: path,
+      hint: 'a compressed image must be unpacked first: imago convert IMAGE --to core -o FILE',
+    })
+}
+
+function coreOf(image: ProcessImage): RawCore | undefined {
+  return image.origin.format === 'core' ? (image.origin.raw as RawCore | undefined) : undefined
+}
+
+/** Lets `work` write the process, asleep and with imago's own records. */
+function withContent(
+  image: ProcessImage,
+  process: Process,
+  raw: RawCore | undefined,
+  work: (content: Content) => void,
+): readonly Loss[] {
   const asleep = sleeping(process, image.isa, raw?.isa === image.isa ? raw : undefined)
   try {
     const own = ownRecords(image, asleep.process, asleep.frames, raw)
-    writeCore(path, image, asleep.process, own.of, keptContent(raw))
+    work({ image, process: asleep.process, recordsOf: own.of, kept: keptContent(raw) })
     return [...otherProcesses(image, process), ...own.losses]
   } finally {
     asleep.close()
@@ -135,72 +186,65 @@ function losses(image: ProcessImage, process: Process): Loss[] {
 }
 
 /** Writes the core under a temporary name, syncs and renames it. */
-export function writeCore(
-  path: string,
-  image: ProcessImage,
-  process: Process,
-  recordsOf?: RecordsOf,
-  content: readonly KeptContent[] = [],
-): void {
-  const held = process.mappings.filter(mapping => mapping.kind !== 'vsyscall' && mapping.kind !== 'vvar')
-  // The size of the notes does not depend on the offsets in them, so a first pass with offset 0 tells it.
-  const draft = placeMappings(process, held, 0)
-  const notesOffset = elfHeadersSize(held.length + 1)
-  const draftNotes = allNotes(image, process, draft, placeContent(content, 0), recordsOf)
-  const notesSize = draftNotes.length + (recordsOf ? SEAL_NOTE_SIZE : 0)
-  const placed = placeMappings(process, held, alignUp(notesOffset + notesSize, PAGE_SIZE))
-  const last = placed.at(-1)
-  const memoryEnd = last ? last.offset + last.size : alignUp(notesOffset + notesSize, PAGE_SIZE)
-  const places = placeContent(content, alignUp(memoryEnd, PAGE_SIZE))
-  const fileSize = Math.max(memoryEnd, ...[...places.values()].map(({ offset, size }) => offset + size))
-  const segments = [noteSegment(notesOffset, notesSize), ...placed.map(loadSegment)]
-  const headers = writeElfHeaders(
-    { type: ET.CORE, machine: image.isa === 'x86-64' ? EM.X86_64 : EM.AARCH64 },
-    segments,
+export function writeCore(path: string, image: ProcessImage, process: Process, recordsOf?: RecordsOf): void {
+  writeFileAtomically(path, fd =>
+    commit(fd, appendCore(fd, PAGE_SIZE, { image, process, recordsOf, kept: [] })),
   )
-  const notes = allNotes(image, process, placed, places, recordsOf)
-  writeFileAtomically(path, fd => {
-    fs.ftruncateSync(fd, fileSize)
-    for (const { mapping, offset } of placed)
-      for (const extent of process.memory.within(mapping.start, mapping.end))
-        writeExtent(fd, extent, offset + Number(extent.address - mapping.start))
-    for (const { id, source, offset, size } of content)
-      writeExtent(
-        fd,
-        { address: 0n, length: size, content: { kind: 'slice', source, offset } },
-        places.get(id)!.offset,
-      )
-    writeFully(fd, headers, 0)
-    writeFully(fd, notes, notesOffset)
-    if (recordsOf)
-      writeFully(
-        fd,
-        sealNote(fileSize, notesOffset, notesSize, headers, notes, segments.length),
-        notesOffset + notes.length,
-      )
-  })
 }
 
-function placeMappings(process: Process, mappings: readonly Mapping[], from: number): PlacedMapping[] {
-  let at = from
-  return mappings.map(mapping => {
-    const holdsSome = !process.memory.within(mapping.start, mapping.end).next().done
-    const size = holdsSome ? Number(mapping.end - mapping.start) : 0
-    const placed = { mapping, offset: at, size }
-    at += alignUp(size, PAGE_SIZE)
-    return placed
-  })
+/**
+ * Writes all of a core but its ELF header from `from` on, syncs it, and returns that header.
+ * @param base the core that the file holds already: what did not change of its memory stays where it is.
+ */
+function appendCore(fd: number, from: number, content: Content, base?: RawCore): Uint8Array {
+  const { image, process, recordsOf } = content
+  const { mappings, end: memoryEnd } = placeMappings(process, from, base)
+  const places = new Map<number, PlacedContent>()
+  let end = memoryEnd
+  for (const { id, source, offset, size } of content.kept) {
+    const stays = source === base?.source
+    places.set(id, { offset: stays ? offset : end, size })
+    if (!stays) end = alignUp(end + size, PAGE_SIZE)
+  }
+  fs.ftruncateSync(fd, end)
+  writeMemory(fd, process, mappings)
+  for (const { id, source, offset, size } of content.kept)
+    if (source !== base?.source) writeExtent(fd, slice(source, offset, size), places.get(id)!.offset)
+
+  const notesOffset = end
+  const notes = allNotes(image, process, recordsOf?.(mappings, places) ?? new Map())
+  const notesSize = notes.length + (recordsOf ? SEAL_NOTE_SIZE : 0)
+  const headersOffset = alignUp(notesOffset + notesSize, 8)
+  const segments = [noteSegment(notesOffset, notesSize), ...mappings.flatMap(loadSegments)]
+  const headers = writeProgramHeaders(segments)
+  const machine = image.isa === 'x86-64' ? EM.X86_64 : EM.AARCH64
+  const elfHeader = writeElfHeader({ type: ET.CORE, machine }, headersOffset, segments.length)
+  writeFully(fd, notes, notesOffset)
+  if (recordsOf) {
+    const fileSize = headersOffset + headers.length
+    const places = { fileSize, notesOffset, headersOffset, headersCount: segments.length }
+    writeFully(fd, sealNote({ ...places, notes, headers, elfHeader }), notesOffset + notes.length)
+  }
+  writeFully(fd, headers, headersOffset)
+  fs.fdatasyncSync(fd)
+  return elfHeader
 }
 
-function placeContent(content: readonly KeptContent[], from: number): Map<number, PlacedContent> {
-  let at = from
-  return new Map(
-    content.map(({ id, size }) => {
-      const place = { offset: at, size }
-      at += alignUp(size, PAGE_SIZE)
-      return [id, place]
-    }),
-  )
+/** From here on the file is the new core. */
+function commit(fd: number, elfHeader: Uint8Array): void {
+  writeFully(fd, elfHeader, 0)
+  fs.fsyncSync(fd)
+}
+
+function writeMemory(fd: number, { memory }: Process, placed: readonly PlacedMapping[]): void {
+  for (const { mapping, offset, kept, moved } of placed)
+    for (const run of kept ? moved : [{ start: mapping.start, end: mapping.end, offset }])
+      for (const extent of memory.within(run.start, run.end))
+        writeExtent(fd, extent, run.offset + Number(extent.address - run.start))
+}
+
+function slice(source: ByteSource, offset: number, length: number): Extent {
+  return { address: 0n, length, content: { kind: 'slice', source, offset } }
 }
 
 function noteSegment(offset: number, size: number): ProgramHeader {
@@ -216,140 +260,29 @@ function noteSegment(offset: number, size: number): ProgramHeader {
   }
 }
 
-function loadSegment({ mapping, offset, size }: PlacedMapping): ProgramHeader {
-  const flags = (mapping.read ? PF.R : 0) | (mapping.write ? PF.W : 0) | (mapping.execute ? PF.X : 0)
-  const memorySize = Number(mapping.end - mapping.start)
-  return {
+/** One, or more where its bytes lie in several places. */
+function loadSegments({ mapping, offset, size, moved }: PlacedMapping): ProgramHeader[] {
+  const { start, end } = mapping
+  const segment = (from: bigint, to: bigint, place: number): ProgramHeader => ({
     type: PT.LOAD,
-    flags,
-    offset,
-    virtualAddress: mapping.start,
+    flags: (mapping.read ? PF.R : 0) | (mapping.write ? PF.W : 0) | (mapping.execute ? PF.X : 0),
+    offset: place,
+    virtualAddress: from,
     physicalAddress: 0n,
-    fileSize: size,
-    memorySize,
+    fileSize: size === 0 ? 0 : Number(to - from),
+    memorySize: Number(to - from),
     alignment: PAGE_SIZE,
-  }
-}
-
-function allNotes(
-  image: ProcessImage,
-  process: Process,
-  placed: readonly PlacedMapping[],
-  content: ReadonlyMap<number, PlacedContent>,
-  recordsOf: RecordsOf | undefined,
-): Uint8Array {
-  const [first, ...others] = process.threads
-  const notes: PlainNote[] = [
-    ...(first ? threadNotes(image, process, first) : []),
-    { name: 'CORE', type: NT.PRPSINFO, descriptor: processInfo(process) },
-    { name: 'CORE', type: NT.AUXV, descriptor: writeAuxv(process.layout.auxv) },
-    { name: 'CORE', type: NT.FILE, descriptor: mappedFiles(process) },
-    ...others.flatMap(thread => threadNotes(image, process, thread)),
-  ]
-  for (const [name, records] of recordsOf?.(placed, content) ?? []) {
-    const kind = recordKindNamed(name)
-    if (records.length > 0)
-      notes.push({ name: NOTE_NAME, type: kind.noteType, descriptor: encodeRecords(kind, records) })
-  }
-  return writeNotes(notes)
-}
-
-function threadNotes(image: ProcessImage, process: Process, thread: Thread): PlainNote[] {
-  const { vector, general } = thread.registers
-  const status = writeThreadStatus(
-    {
-      signal: 0,
-      pendingSignals: 0n,
-      signalMask: thread.signalMask,
-      tid: thread.tid,
-      parent: process.parent,
-      processGroup: process.processGroup,
-      session: process.session,
-      times: [],
-      registers: general,
-    },
-    image.isa,
-  )
-  const notes: PlainNote[] = [{ name: 'CORE', type: NT.PRSTATUS, descriptor: status }]
-  if (vector?.isa === 'x86-64') {
-    notes.push({ name: 'CORE', type: NT.FPREGSET, descriptor: vector.fxsave.subarray(0, 512) })
-    notes.push({ name: 'LINUX', type: NT.X86_XSTATE, descriptor: writeXsave(vector) })
-  }
-  if (vector?.isa === 'aarch64')
-    notes.push({ name: 'CORE', type: NT.FPREGSET, descriptor: writeFpsimd(vector) })
-  const tls = general.get('tpidr_el0')
-  if (tls !== undefined)
-    notes.push({ name: 'LINUX', type: NT.ARM_TLS, descriptor: new ByteWriter(8).u64(tls).finish() })
-  return notes
-}
-
-function processInfo(process: Process): Uint8Array {
-  const { pid, parent, processGroup, session, name, credentials } = process
-  const state = process.state === 'stopped' ? 'T' : 'R'
-  return writeProcessInfo({
-    state,
-    nice: 0,
-    uid: credentials?.uid ?? 0,
-    gid: credentials?.gid ?? 0,
-    pid,
-    parent,
-    processGroup,
-    session,
-    name,
-    arguments: argumentsOf(process),
   })
-}
-
-/** The command line, from the memory of the process itself where the image holds it. */
-function argumentsOf(process: Process): string {
-  const { argStart, argEnd } = process.layout
-  const length = Math.min(Number(argEnd - argStart), 80)
-  const bytes = length > 0 ? process.memory.tryRead(argStart, length) : undefined
-  return bytes ? Buffer.from(bytes).toString('utf8').replaceAll('\0', ' ').trim() : process.name
-}
-
-function mappedFiles(process: Process): Uint8Array {
-  return writeMappedFiles(
-    process.mappings.flatMap(({ start, end, file }) =>
-      file && file.offset % BigInt(PAGE_SIZE) === 0n
-        ? [{ start, end, offset: file.offset, path: file.path }]
-        : [],
-    ),
-  )
-}
-
-const seal = recordKindNamed('seal')
-const SEAL_NOTE_SIZE = writeNotes([
-  { name: NOTE_NAME, type: seal.noteType, descriptor: encodeRecords(seal, [makeRecord(seal, {})]) },
-]).length
-
-function sealNote(
-  fileSize: number,
-  notesOffset: number,
-  notesSize: number,
-  headers: Uint8Array,
-  notes: Uint8Array,
-  segmentCount: number,
-): Uint8Array {
-  const values = {
-    fileSize,
-    notesOffset,
-    notesSize,
-    headersOffset: 64,
-    headersCount: segmentCount,
-    notesChecksum: crc32(notes),
-    headersChecksum: crc32(headers.subarray(64)),
-    elfChecksum: crc32(headers.subarray(0, 64)),
+  const segments: ProgramHeader[] = []
+  let at = start
+  const keptUpTo = (address: bigint) => {
+    if (address > at) segments.push(segment(at, address, offset + Number(at - start)))
   }
-  const unsealed = encodeRecords(seal, [makeRecord(seal, values)])
-  // The last field is a checksum of the record before it; the record ends the descriptor.
-  const record = unsealed.subarray(16)
-  const sealChecksum = crc32(record.subarray(0, record.length - 4))
-  return writeNotes([
-    {
-      name: NOTE_NAME,
-      type: seal.noteType,
-      descriptor: encodeRecords(seal, [makeRecord(seal, { ...values, sealChecksum })]),
-    },
-  ])
+  for (const run of moved) {
+    keptUpTo(run.start)
+    segments.push(segment(run.start, run.end, run.offset))
+    at = run.end
+  }
+  keptUpTo(end)
+  return segments
 }

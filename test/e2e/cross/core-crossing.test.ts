@@ -87,10 +87,11 @@ async function travel(
       throw error
     }
     await running.ended
-    const moved = `${image}.moved`
+    // A way with many hops goes on with one file.
+    const moved = wanted > 2 ? image : `${image}.moved`
     isa = other[isa]
-    await retargetImage({ source: image, target: moved, to: isa })
-    fs.rmSync(image)
+    await retargetImage({ source: image, target: moved === image ? undefined : moved, to: isa })
+    if (moved !== image) fs.rmSync(image)
     const restored = await engine.restore(moved, { detach: true })
     running = { pid: restored.pid, ended: restored.wait() }
     ended = false

@@ -136,6 +136,13 @@ for (const [name, code, said, words] of cases)
     expect(fs.readdirSync(path.dirname(target))).toEqual([])
   })
 
+test('refused: a CRIU image in place', ({ skip }) => {
+  skip(reason !== undefined, reason)
+  const result = imago(['retarget', parked, '--to', 'aarch64', '--in-place'])
+  expect(result.stderr).toMatch(/does not change in place/)
+  expect(result.code).toBe(2)
+})
+
 test('and the image that was refused so often can still be retargeted', ({ skip }) => {
   skip(reason !== undefined, reason)
   const target = path.join(temporaryFolder(), 'target')
