@@ -2,11 +2,12 @@
  * A frozen process of one ISA as a frozen process of the other. Pure: models in, model out; memory is moved by reference, so
  * the time follows the number of frames and mappings.
  *
- *   threads ──► shadow frames ──► native stacks, registers            native-stack.ts
+ *   threads ──► shadow frames ──► native stacks, registers            rebuild-memory.ts, native-stack.ts
  *           ──► thread record, thread-local storage                   thread-record.ts
  *           ──► records of ended threads that nobody has joined yet   joinable-threads.ts
  *   memory  ──► code of the target's binary, data and bss as they are  program-memory.ts
  *           ──► the kernel's part of the stack, moved                 main-stack.ts, auxiliary-vector.ts
+ *   kernel  ──► signal handlers, capabilities, marks of the layout    kernel-state.ts
  *   files   ──► flags in the target's numbering                       isa/
  *
  * What makes it possible is `imago cc`: one layout for both binaries, and at a migration point no live value outside
@@ -14,41 +15,18 @@
  */
 
 import { translateOpenFlags } from '../isa/isa.js'
-import { alignDownBig, alignUpBig } from '../lib/bytes.js'
-import { LossError, UnreadableError, UsageError } from '../lib/errors.js'
-import { type Address, inWholePages, Memory, PAGE_SIZE_BIG } from '../model/memory.js'
-import type {
-  Credentials,
-  IsaName,
-  Mapping,
-  Process,
-  ProcessImage,
-  SignalAction,
-  Thread,
-} from '../model/process.js'
-import { type ProgramDescription, runtimeSymbols, USER_MAIN } from '../toolchain/program.js'
-import { translateVector, translateVectorInMemory } from './auxiliary-vector.js'
-import { joinableThreads } from './joinable-threads.js'
-import {
-  type MainStack,
-  moveLayout,
-  moveLibraryPointers,
-  movePointers,
-  moveUpperPart,
-  placeMainStack,
-} from './main-stack.js'
-import { buildNativeStack, nativeStackSize, type ShadowFrame } from './native-stack.js'
+import { UnreadableError, UsageError } from '../lib/errors.js'
+import type { IsaName, Process, ProcessImage } from '../model/process.js'
+import { type ProgramDescription, USER_MAIN } from '../toolchain/program.js'
+import { translateVector } from './auxiliary-vector.js'
+import { codeAndData, maskCapabilities, translateAction } from './kernel-state.js'
+import { moveLayout, placeMainStack } from './main-stack.js'
+import { nativeStackSize } from './native-stack.js'
 import type { ProgramBinary } from './program-binary.js'
-import { programMemory, programRange, replaceProgramMappings } from './program-memory.js'
+import { replaceProgramMappings } from './program-memory.js'
+import { isKernels, type MovingThread, rebuildMemory } from './rebuild-memory.js'
 import { checkIdentity, checkMapped, refuseUnreachable } from './refusals.js'
-import {
-  type Patch,
-  recordAddress,
-  threadStack,
-  translateRecordAddress,
-  translateThreadRecord,
-  wordPatch,
-} from './thread-record.js'
+import { recordAddress } from './thread-record.js'
 import { readThreadState } from './thread-state.js'
 
 export interface RetargetInput {
@@ -109,15 +87,6 @@ export function retarget(input: RetargetInput): RetargetResult {
   }
 }
 
-/** One thread on its way: where its record is, and what it will need. */
-interface MovingThread {
-  readonly thread: Thread
-  readonly record: Address
-  readonly frames: readonly ShadowFrame[]
-  /** Where its parked mark is, to be cleared. */
-  readonly state: Address
-}
-
 function retargetProcess(process: Process, input: RetargetInput) {
   const { source, target, program } = input
   checkIdentity(process, source, program)
@@ -147,7 +116,7 @@ function retargetProcess(process: Process, input: RetargetInput) {
   )
   refuseUnreachable(mappings, to.userSpaceEnd)
 
-  const { memory, threads } = rebuildMemory(process, moving, stack, input)
+  const { memory, threads } = rebuildMemory(process, moving, stack, source, target)
   checkMapped(memory, mappings)
   const layout = {
     ...moveLayout(process.layout, stack),
@@ -175,144 +144,5 @@ function retargetProcess(process: Process, input: RetargetInput) {
       functions: each.frames.map(({ function: { name } }) => (name === USER_MAIN ? 'main' : name)),
     })),
     remarks,
-  }
-}
-
-/** The memory of the target process, and its threads with their registers. */
-function rebuildMemory(
-  process: Process,
-  moving: readonly MovingThread[],
-  stack: MainStack,
-  { source, target }: RetargetInput,
-): { memory: Memory; threads: Thread[] } {
-  const from = source.isa
-  const to = target.isa
-  // The program's own pages are read before anything is patched, and laid down again as the target's.
-  let memory = process.memory
-  for (const mapping of process.mappings)
-    if (isKernels(mapping)) memory = memory.without(mapping.start, mapping.end)
-  const upper = moveUpperPart(process.memory, stack, process.layout)
-  for (const binary of [source, target]) {
-    const { start, end } = programRange(binary)
-    memory = memory.without(start, end)
-  }
-  memory = memory.without(stack.old.start, stack.old.end)
-  memory = memory.overlay([...programMemory(process, source, target), ...upper])
-
-  const patches: Patch[] = [
-    ...movePointers(process.memory, stack, process.layout),
-    ...moveLibraryPointers(process.memory, stack, source),
-    ...translateVectorInMemory(process.memory, process.layout, target, stack),
-    ...forgetVdso(process.memory, source),
-    wordPatch(source.address(runtimeSymbols.request), 0n),
-    wordPatch(source.address(runtimeSymbols.parkedCount), 0n),
-  ]
-  // Parked marks lie in thread-local storage, which moves: they are cleared before it is read.
-  const unparked = patchAll(
-    process.memory,
-    moving.map(each => wordPatch(each.state + 16n, 0n)),
-  )
-  const live = new Set(moving.map(each => each.record))
-  for (const record of joinableThreads(process.memory, source))
-    if (!live.has(record))
-      patches.push(...translateThreadRecord(process.memory, record, source.storage, from, to))
-  const leave = target.address(runtimeSymbols.leave)
-  const threads: Thread[] = []
-  for (const [i, { thread, record, frames }] of moving.entries()) {
-    const own = i === 0 ? undefined : threadStack(process.memory, record, from)
-    if (i > 0 && own === undefined)
-      throw new UnreadableError('a thread without a stack of its own', {
-        address: record,
-        found: `tid ${thread.tid}`,
-      })
-    const top = own === undefined ? stack.top : alignDownBig(own.top, 16n)
-    const size = nativeStackSize(frames, to.name)
-    if (own !== undefined) {
-      if (top - BigInt(size) < own.low + PAGE_SIZE_BIG)
-        throw new LossError(`the stack of thread ${thread.tid} is too small on ${to.name}`, {
-          address: own.low,
-          found: `${own.top - own.low} bytes`,
-          expected: `more than ${size}`,
-          hint: 'give the thread a larger stack (pthread_attr_setstacksize)',
-        })
-      memory = memory.without(alignUpBig(own.low, PAGE_SIZE_BIG), alignDownBig(own.top, PAGE_SIZE_BIG))
-    }
-    const native = buildNativeStack(frames, to.name, top, leave)
-    patches.push({ address: native.start, bytes: native.bytes })
-    patches.push(...translateThreadRecord(unparked, record, source.storage, from, to))
-    const registers = to.freshRegisters(
-      { ...native, threadPointer: record + BigInt(to.musl.pointerOffset) },
-      from.floatingControl(thread.registers),
-    )
-    const { robustList, ...rest } = thread
-    threads.push({
-      ...rest,
-      registers,
-      robustList: robustList && {
-        ...robustList,
-        head: translateRecordAddress(robustList.head, record, from, to),
-      },
-      rseq: undefined,
-    })
-  }
-  return { memory: inWholePages(patchAll(memory, patches)), threads }
-}
-
-/** Lays patches over memory, all at once; of two that overlap, the later wins. */
-function patchAll(memory: Memory, patches: readonly Patch[]): Memory {
-  const together = patches.reduce((result, patch) => result.patch(patch.address, patch.bytes), Memory.empty)
-  return memory.overlay(together.extents)
-}
-
-/** vDSO, vvar and vsyscall belong to the kernel of the machine; musl does without. */
-function isKernels(mapping: Mapping): boolean {
-  return mapping.kind === 'vdso' || mapping.kind === 'vvar' || mapping.kind === 'vsyscall'
-}
-
-/** Where musl remembers an address in the source's vDSO: 0 makes it ask the kernel instead. */
-function forgetVdso(memory: Memory, source: ProgramBinary): Patch[] {
-  return source.addresses('vdso_func').flatMap(address => {
-    const value = memory.tryReadU64(address) ?? 0n
-    const initial = source.functionAt(value) !== undefined
-    return value === 0n || initial ? [] : [wordPatch(address, 0n)]
-  })
-}
-
-function codeAndData(binary: ProgramBinary) {
-  const code = binary.loads.find(segment => segment.flags & 1)!
-  const data = binary.loads.find(segment => segment.flags & 2) ?? code
-  return {
-    startCode: code.virtualAddress,
-    endCode: code.virtualAddress + BigInt(code.fileSize),
-    startData: data.virtualAddress,
-    endData: data.virtualAddress + BigInt(data.fileSize),
-  }
-}
-
-/** Handlers and restorers have the same address on both ISAs, or the same name. */
-function translateAction(action: SignalAction, source: ProgramBinary, target: ProgramBinary): SignalAction {
-  const translate = (address: Address) => {
-    const name = address > 1n ? source.functionAt(address) : undefined
-    return name === undefined || target.functionAt(address) === name ? address : target.address(name)
-  }
-  return { ...action, handler: translate(action.handler), restorer: translate(action.restorer) }
-}
-
-/** A host that lacks a capability cannot give it back, and refuses the whole process. */
-function maskCapabilities(
-  credentials: Credentials | undefined,
-  mask: bigint | undefined,
-): Credentials | undefined {
-  const sets = credentials?.capabilities
-  if (credentials === undefined || sets === undefined || mask === undefined) return credentials
-  return {
-    ...credentials,
-    capabilities: {
-      effective: sets.effective & mask,
-      permitted: sets.permitted & mask,
-      inheritable: sets.inheritable & mask,
-      bounding: sets.bounding & mask,
-      ambient: sets.ambient & mask,
-    },
   }
 }

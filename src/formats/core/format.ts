@@ -13,10 +13,7 @@ export const core: ProcessFormat = {
   probe: ({ head }) => isElf(head, ET.CORE) || isZstdFrame(head),
   read: async path => (await import('./read.js')).read(await unpacked(path)),
   verify: async path => (await import('./verify.js')).verify(await unpacked(path)),
-  copy: async (source, target) => {
-    const { copySparse } = await import('../../lib/sparse.js')
-    copySparse(await unpacked(source), target)
-  },
+  copy: async (source, target) => (await import('./write.js')).copyPlain(await unpacked(source), target),
   write: async (image, path, options) => (await import('./write.js')).write(image, path, options),
   rewrite: async (image, path) => (await import('./write.js')).rewrite(image, path),
 }

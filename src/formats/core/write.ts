@@ -26,6 +26,7 @@ import {
 } from '../../lib/elf-header.js'
 import { LossError, UsageError } from '../../lib/errors.js'
 import { lockFile } from '../../lib/libc.js'
+import { copySparse } from '../../lib/sparse.js'
 import { type Extent, PAGE_SIZE } from '../../model/memory.js'
 import type { Process, ProcessImage } from '../../model/process.js'
 import { writeExtent } from '../extent-file.js'
@@ -34,6 +35,7 @@ import { ownRecords, type PlacedContent } from './own-records.js'
 import { type PlacedMapping, placeMappings } from './placement.js'
 import type { NoteRecord } from './private-notes.js'
 import type { RawCore } from './raw.js'
+import { read } from './read.js'
 import { sleeping } from './sleeping.js'
 import { allNotes, SEAL_NOTE_SIZE, sealNote } from './write-notes.js'
 
@@ -75,6 +77,17 @@ export async function write(
   return withContent(image, process, raw, content => {
     writeFileAtomically(path, fd => commit(fd, appendCore(fd, PAGE_SIZE, content)))
   })
+}
+
+/** Makes `target` the same core in its plain form: all bytes of a mapping at one place, and none that it has no use for. */
+export async function copyPlain(source: string, target: string): Promise<void> {
+  const image = await read(source)
+  try {
+    if (coreOf(image)?.records.has('moved')) await write(image, target, { options: {} })
+    else copySparse(source, target)
+  } finally {
+    for (const { memory } of image.processes) memory.close()
+  }
 }
 
 /**

@@ -97,6 +97,22 @@ describe('imago cc', () => {
     expect(run(path.join(folder, 'prog_x86-64'), []).code).toBe(0)
   })
 
+  it('builds what is laid out as the NAS benchmarks are: classes by header, common code, arrays by pointers of variable type', context => {
+    context.skip(missing !== '', missing)
+    const suite = path.join(temporaryFolder(), 'suite')
+    fs.cpSync(path.join(packageRoot, 'test/e2e/cc/programs/suite'), suite, { recursive: true })
+    fs.mkdirSync(path.join(suite, 'bin'))
+    const words = ['-s', '-C', 'GR', `CC=${path.join(packageRoot, 'imago')} cc`, 'CLASS=S']
+    const made = run('make', words, {}, suite)
+    expect([made.code, made.stderr]).toEqual([0, ''])
+    const native = run(path.join(suite, 'bin/gr.S_x86-64'), [])
+    expect(native.stdout).toContain(': RIGHT')
+    expect(run(path.join(suite, 'bin/gr.S_x86-64'), [], { IMAGO_SCRAMBLE: '1' })).toEqual(native)
+    const qemu = emulator()
+    context.skip(qemu === undefined, 'the part qemu-user is not in the cache: npm run setup -- qemu-user')
+    expect(run(qemu!, [path.join(suite, 'bin/gr.S_aarch64')], { IMAGO_SCRAMBLE: '1' })).toEqual(native)
+  })
+
   it('parks at a poll when SIGUSR2 and a park file ask, with complete frames', async context => {
     const folder = compile(context, {
       'a.c':

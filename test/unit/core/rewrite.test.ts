@@ -7,7 +7,7 @@ import { readRawCore } from '../../../src/formats/core/raw.js'
 import { read } from '../../../src/formats/core/read.js'
 import { prstatusRegisters } from '../../../src/formats/core/standard-notes.js'
 import { verify } from '../../../src/formats/core/verify.js'
-import { rewrite, write } from '../../../src/formats/core/write.js'
+import { copyPlain, rewrite, write } from '../../../src/formats/core/write.js'
 import { UsageError } from '../../../src/lib/errors.js'
 import { lockFile } from '../../../src/lib/libc.js'
 import { type Extent, Memory, PAGE_SIZE, PAGE_SIZE_BIG } from '../../../src/model/memory.js'
@@ -113,6 +113,13 @@ describe('a core rewritten in place', () => {
     expect(moved.map(run => [run.big('start'), run.big('end')])).toEqual([[pageAt(100), pageAt(101)]])
     // A page of the heap, the notes, and no more.
     expect(fs.statSync(file).size - before).toBeLessThan(6 * PAGE_SIZE)
+    // A plain copy has one place for each mapping again.
+    const copy = `${file}.copy`
+    await copyPlain(file, copy)
+    expect(readRawCore(copy).records.has('moved')).toBe(false)
+    expect(readRawCore(copy).records.get('image')![0]!.number('version')).toBe(1)
+    expect(await verify(copy)).toEqual([])
+    expect(diffProcessImages(await read(copy), await read(file)).processes).toEqual([])
   })
 
   test('is the old one or the new one, wherever the writer is cut', async () => {

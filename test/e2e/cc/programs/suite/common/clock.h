@@ -1,0 +1,4 @@
+#ifndef CLOCK_H
+#define CLOCK_H
+#define seconds seconds_ /* as a Fortran compiler would name it */
+#endif

@@ -1,0 +1,1 @@
+void fill_random(int count, double *state, double values[]);
