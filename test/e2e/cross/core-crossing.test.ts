@@ -53,6 +53,30 @@ function endOf(child: ChildProcess): Promise<number> {
   return new Promise(resolve => child.on('exit', code => resolve(code ?? -1)))
 }
 
+/**
+ * Whether it has come as far as its checkpointer. An emulator catches all signals from its own beginning, and ends a program that has no handler yet;
+ * that it has computed for a while tells that it has one.
+ */
+function isUnderWay(pid: number, isa: IsaName): boolean {
+  return canBeAsked(pid) && (isa === 'x86-64' || processorTime(pid) >= WARM_UP)
+}
+
+/** Some times what an emulator takes to begin. */
+const WARM_UP = 10
+
+/** Of the program and the kernel for it, in ticks of 10 ms. Source: proc_pid_stat(5). */
+function processorTime(pid: number): number {
+  try {
+    const fields = fs
+      .readFileSync(`/proc/${pid}/stat`, 'utf8')
+      .replace(/^.*\) /s, '')
+      .split(' ')
+    return Number(fields[11]) + Number(fields[12])
+  } catch {
+    return 0 // it has ended
+  }
+}
+
 /** Runs it on `from` and moves it so many times, at random; returns what it printed and how often it moved. */
 async function travel(
   workload: Workload,
@@ -75,7 +99,7 @@ async function travel(
     void running.ended.then(() => {
       ended = true
     })
-    while (!ended && !canBeAsked(running.pid)) await sleep(5) // it has only just been started
+    while (!ended && !isUnderWay(running.pid, isa)) await sleep(5) // it has only just been started
     await sleep(randomStay(workload, wanted, isa))
     const image = path.join(temporaryFolder(), 'image')
     try {
