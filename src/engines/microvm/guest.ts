@@ -2,11 +2,11 @@
  * A guest: memory, CPU, open files, and what a kernel would keep for its one process. Everything here is in an
  * image; what is only of this run (the wish to stop, the report) is in `Monitor`.
  */
+import { CLOCK_PROCESS_CPUTIME, CLOCK_REALTIME, cpuTimeOffset } from './clocks.js'
 import type { VirtualCpu } from './cpu.js'
 import type { GuestMemory } from './guest-memory.js'
 import type { OpenFiles } from './open-files.js'
 import { PendingSignals } from './pending-signals.js'
-import { cpuTimeOffset, intervalTimers, type Timer } from './timers.js'
 
 export interface SignalAction {
   handler: bigint
@@ -14,6 +14,36 @@ export interface SignalAction {
   restorer: bigint
   mask: bigint
 }
+
+/** The timers of setitimer(2) by number: their clocks, and SIGALRM, SIGVTALRM, SIGPROF. VIRTUAL and PROF both count all of the CPU time. */
+export const INTERVAL_TIMERS = [
+  { clock: CLOCK_REALTIME, signal: 14 },
+  { clock: CLOCK_PROCESS_CPUTIME, signal: 26 },
+  { clock: CLOCK_PROCESS_CPUTIME, signal: 27 },
+] as const
+
+export interface Timer {
+  /** As in clock_gettime(2). */
+  readonly clock: number
+  /** Raised when it runs out; undefined: nothing is (SIGEV_NONE). */
+  readonly signal: number | undefined
+  /** Told with the signal (sigev_value). */
+  readonly value: bigint
+  /** When it runs out, nanoseconds: the host's CLOCK_MONOTONIC, or the guest's CPU time. Undefined: it does not run. */
+  at: bigint | undefined
+  /** 0: once. */
+  interval: bigint
+  /** How often it ran out beyond the first time before its last signal was taken (timer_getoverrun). */
+  overrun: number
+}
+
+export const newTimer = (clock: number, signal: number | undefined, value: bigint): Timer => ({
+  ...{ clock, signal, value, at: undefined, interval: 0n, overrun: 0 },
+})
+
+/** Those of setitimer, which are always there. */
+const intervalTimers = (): Map<number, Timer> =>
+  new Map(INTERVAL_TIMERS.map(({ clock, signal }, key) => [key, newTimer(clock, signal, 0n)]))
 
 /** The kernel's view of the process. Sizes in bytes, addresses of the guest. */
 export interface ProcessState {
@@ -32,7 +62,7 @@ export interface ProcessState {
   waitLeft: bigint | undefined
   /** Those of setitimer(2) and of timer_create(2), by their keys (timers.ts). */
   readonly timers: Map<number, Timer>
-  /** Added to the CPU time of the thread that runs the guest, it gives the guest's own (timers.ts). */
+  /** Added to the CPU time of the thread that runs the guest, it gives the guest's own (clocks.ts). */
   cpuTimeOffset: bigint
   /** The mask that a call which waits with another one (sigsuspend, ppoll) has put aside; never set while the guest runs. */
   maskPutAside: bigint | undefined

@@ -8,14 +8,9 @@ import { type LockRecord, lockKinds } from '../../formats/microvm/record.js'
 import { LossError } from '../../lib/errors.js'
 import { hostCall, NR } from './libc.js'
 import type { OpenFile, OpenFiles } from './open-files.js'
+import { dropRecordLocks, F_GETLK, F_SETLK, FLOCK_PROCESS, recordLock } from './record-locks.js'
 
-const F_GETLK = 5
-const F_SETLK = 6
-const F_UNLCK = 2
 const LOCK = { SH: 1, EX: 2, NB: 4, UN: 8 } as const
-/** struct flock: type i16 (0 read, 1 write), whence i16, start i64, length i64 (0: to the end), process i32. */
-const FLOCK_SIZE = 32
-const FLOCK_PROCESS = 24
 
 type Lock = Omit<LockRecord, 'file'>
 export interface HeldLock extends Lock {
@@ -62,13 +57,6 @@ export function letLocksGo(files: OpenFiles): HeldLock[] {
   return held
 }
 
-/** What closing any descriptor of a file does to its locks of fcntl. */
-export function dropRecordLocks({ hostFd }: OpenFile): void {
-  const whole = Buffer.alloc(FLOCK_SIZE)
-  whole.writeInt16LE(F_UNLCK, 0)
-  hostCall(NR.fcntl, hostFd, F_SETLK, whole)
-}
-
 function setLock({ of, kind, exclusive, ...range }: HeldLock): number {
   return kind === OF_FCNTL
     ? hostCall(NR.fcntl, of.hostFd, F_SETLK, recordLock(exclusive, range))
@@ -80,12 +68,4 @@ function holderOf({ of, kind, exclusive, ...range }: HeldLock): number {
   if (kind !== OF_FCNTL) return 0
   const conflict = recordLock(exclusive, range)
   return hostCall(NR.fcntl, of.hostFd, F_GETLK, conflict) < 0 ? 0 : conflict.readInt32LE(FLOCK_PROCESS)
-}
-
-function recordLock(exclusive: number, { start, length }: { start: bigint; length: bigint }): Buffer {
-  const lock = Buffer.alloc(FLOCK_SIZE)
-  lock.writeInt16LE(exclusive, 0)
-  lock.writeBigInt64LE(start, 8)
-  lock.writeBigInt64LE(length, 16)
-  return lock
 }

@@ -4,6 +4,7 @@
  */
 import { R } from '../../isa/x86-64-kvm.js'
 import { hex } from '../../lib/bytes.js'
+import { CLOCK_MONOTONIC, clockNow } from './clocks.js'
 import { hasChosenItsCode } from './cpu-features.js'
 import { showPending } from './event-files.js'
 import { FOREVER, type Guest, GuestExit, type HostSide, Interrupted, SaveRequested } from './guest.js'
@@ -24,7 +25,7 @@ import {
 import { STOP_WORD, WANTED } from './stop-word.js'
 import { systemCalls } from './syscalls/index.js'
 import { type Arguments, E } from './syscalls/table.js'
-import { CLOCK_MONOTONIC, clockNow, serviceTimers } from './timers.js'
+import { serviceTimers } from './timers.js'
 import { describeArguments, traceLine } from './trace.js'
 
 /** Why the loop ended. The guest stands in canonical state. */

@@ -9,7 +9,7 @@ import path from 'node:path'
 import type { fileKinds } from '../../formats/microvm/record.js'
 import { UsageError } from '../../lib/errors.js'
 import { cPath, hostCall, NR } from './libc.js'
-import { dropRecordLocks } from './locks.js'
+import { dropRecordLocks } from './record-locks.js'
 
 const { EACCES, EBADF, EMFILE, ENOENT, EROFS, ETXTBSY } = os.constants.errno
 

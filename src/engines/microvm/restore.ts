@@ -5,15 +5,16 @@ import { openMicroVmFile } from '../../formats/microvm/image-file.js'
 import type { MicroVmRecord, PendingRecord } from '../../formats/microvm/record.js'
 import { SREGS_OFFSET } from '../../isa/x86-64-kvm.js'
 import { HostError, UnreadableError } from '../../lib/errors.js'
+import { cpuTimeOffset, isTimerClock } from './clocks.js'
 import type { CpuFactory, VirtualCpu } from './cpu.js'
 import { cpuFeaturesOf } from './cpu-features.js'
-import { type Guest, type HostSide, newProcess } from './guest.js'
+import { type Guest, type HostSide, newProcess, newTimer } from './guest.js'
 import { GuestMemory } from './guest-memory.js'
 import type { EngineName } from './messages.js'
 import { identityOf, type OpenFiles } from './open-files.js'
 import { bitOf, CODE } from './pending-signals.js'
 import { type RestoreFilesOptions, restoreFiles } from './restore-files.js'
-import { cpuTimeOffset, FIRST_CREATED, isTimerClock, MOST_TIMERS, newTimer, setTimer } from './timers.js'
+import { FIRST_CREATED, MOST_TIMERS, setTimer } from './timers.js'
 
 export interface RestoreGuestOptions extends RestoreFilesOptions {
   readonly engine: EngineName

@@ -7,12 +7,13 @@
  */
 import { R } from '../../isa/x86-64-kvm.js'
 import { XSAVE_SIZE } from '../../isa/x86-64-xsave.js'
+import { GUEST_PID } from './clocks.js'
 import { fitXsave, initialXsave } from './cpu.js'
 import { type Guest, GuestExit } from './guest.js'
 import { BadAddress } from './guest-memory.js'
 import { hostCall, NR } from './libc.js'
 import { bitOf, type RaisedSignal } from './pending-signals.js'
-import { GUEST_PID, noteTaken } from './timers.js'
+import { noteTaken } from './timers.js'
 
 const SA = {
   SIGINFO: 4n,

@@ -1,79 +1,19 @@
 /**
  * The guest's timers: those of alarm and setitimer, and those of timer_create. The monitor's thread is
  * blocked while the guest runs, so the main thread is told when one can run out at the earliest, and kicks the CPU then;
- * what is due is looked at here. CPU time is that of the thread which runs the guest, the monitor's work for it included.
+ * what is due is looked at here.
  */
-import type { Guest } from './guest.js'
-import { hostCall } from './libc.js'
+import { CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME, clockNow, isCpuClock } from './clocks.js'
+import { type Guest, INTERVAL_TIMERS, type Timer } from './guest.js'
 import { CODE, type RaisedSignal } from './pending-signals.js'
 
-const CLOCK_GETTIME = 228
-export const CLOCK_REALTIME = 0
-export const CLOCK_MONOTONIC = 1
-const CLOCK_PROCESS_CPUTIME = 2
-const CLOCK_THREAD_CPUTIME = 3
-const CLOCK_BOOTTIME = 7
-/** A guest has one process, and it is the first. */
-export const GUEST_PID = 1
-
-/** The timers of setitimer(2) by number: their clocks, and SIGALRM, SIGVTALRM, SIGPROF. VIRTUAL and PROF both count all of the CPU time. */
-export const INTERVAL_TIMERS = [
-  { clock: CLOCK_REALTIME, signal: 14 },
-  { clock: CLOCK_PROCESS_CPUTIME, signal: 26 },
-  { clock: CLOCK_PROCESS_CPUTIME, signal: 27 },
-] as const
 /** Timers of timer_create have their keys after those of setitimer: key − this is their id. */
 export const FIRST_CREATED = INTERVAL_TIMERS.length
 export const MOST_TIMERS = 256
 const MOST_OVERRUNS = 0x7fff_ffff
 
-export interface Timer {
-  /** As in clock_gettime(2). */
-  readonly clock: number
-  /** Raised when it runs out; undefined: nothing is (SIGEV_NONE). */
-  readonly signal: number | undefined
-  /** Told with the signal (sigev_value). */
-  readonly value: bigint
-  /** When it runs out, nanoseconds: the host's CLOCK_MONOTONIC, or the guest's CPU time. Undefined: it does not run. */
-  at: bigint | undefined
-  /** 0: once. */
-  interval: bigint
-  /** How often it ran out beyond the first time before its last signal was taken (timer_getoverrun). */
-  overrun: number
-}
-
-export const newTimer = (clock: number, signal: number | undefined, value: bigint): Timer => ({
-  ...{ clock, signal, value, at: undefined, interval: 0n, overrun: 0 },
-})
-
-/** Those of setitimer, which are always there. */
-export const intervalTimers = (): Map<number, Timer> =>
-  new Map(INTERVAL_TIMERS.map(({ clock, signal }, key) => [key, newTimer(clock, signal, 0n)]))
-
-/** A clock of the host in nanoseconds. */
-export function clockNow(clock: number): bigint {
-  const time = Buffer.alloc(16)
-  hostCall(CLOCK_GETTIME, clock, time)
-  return time.readBigUInt64LE(0) * 1_000_000_000n + time.readBigUInt64LE(8)
-}
-
-/** What a guest that is made now, by this thread, adds to the thread's CPU time to get its own. */
-export const cpuTimeOffset = (used: bigint): bigint => used - clockNow(CLOCK_THREAD_CPUTIME)
-
 /** CPU time that the guest has used since it began, on whatever host. */
 export const cpuTime = ({ process }: Guest): bigint => process.cpuTimeOffset + clockNow(CLOCK_THREAD_CPUTIME)
-
-/**
- * The clocks of CPU time: 2 and 3, and those that clock_getcpuclockid(3) makes of a process or thread, −8·id−(6 or 2). There
- * is one process, of one thread, and it is the guest's, not the monitor's.
- */
-export function isCpuClock(clock: number): boolean {
-  return clock === 2 || clock === 3 || (clock < 0 && (~(clock >> 3) === 0 || ~(clock >> 3) === GUEST_PID))
-}
-
-/** Clocks that a timer may have. */
-export const isTimerClock = (clock: number): boolean =>
-  clock === CLOCK_REALTIME || clock === CLOCK_MONOTONIC || clock === CLOCK_BOOTTIME || isCpuClock(clock)
 
 /** The time by which `Timer.at` is meant. */
 const nowFor = (guest: Guest, { clock }: Timer): bigint =>

@@ -7,6 +7,7 @@ import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { guest, missingForGuests } from './guests.js'
+import { start } from './running.js'
 
 test('a static-PIE program runs on both engines', ({ skip }) => {
   const missing = missingForGuests()
@@ -40,6 +41,47 @@ test.for([
   const restored = imago(['vm', 'restore', '-q', '--engine', next, 'a.vm'], options)
   expect(restored.code, restored.stderr).toBe(3)
   expect(saved.stdout + restored.stdout).toBe(native.stdout)
+})
+
+test.for([
+  ['kvm'],
+  ['unicorn'],
+] as const)('faults are as on Linux, and one that nobody catches is reported with the way back to it (%s)', ([
+  engine,
+], { skip }) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const program = guest('fault')
+  const { stdout } = spawnSync(program, [], { encoding: 'utf8' })
+  const result = imago(['vm', 'run', '--engine', engine, program])
+  expect(result).toMatchObject({ code: 128 + 11, stdout })
+  expect(result.stderr).toMatch(
+    /page fault at rip 0x4\w+: write to 0x10 \(not mapped\)\n.* instruction bytes: (\w\w ?){16}\n.* called from: 0x4\w+ 0x4\w+\n/,
+  )
+})
+
+test('unknown system calls are counted, and a glibc program is said to choose its code by the CPU', ({
+  skip,
+}) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const attack = imago(['vm', 'run', '--root', temporaryFolder(), guest('attack')])
+  expect(attack.stderr).toContain('imago: unknown system call 99999 was made 1 time: ENOSYS\n')
+  const busybox = '/usr/bin/busybox'
+  skip(!fs.existsSync(busybox), 'busybox-static is not installed')
+  const glibc = imago(['vm', 'run', busybox, 'echo', 'hello'])
+  expect(glibc).toMatchObject({ code: 0, stdout: 'hello\n' })
+  expect(glibc.stderr).toContain("a glibc program chooses its code by this host's CPU")
+})
+
+test('Ctrl-C ends a guest, and that is said', async ({ skip }) => {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
+  const running = start(temporaryFolder(), 'vm', 'run', guest('ticks'), '100000')
+  await running.said('tick 0\n')
+  running.child.kill('SIGINT')
+  expect(await running.ended).toBe(130)
+  expect(running.output()).toContain('interrupted: the guest is gone')
 })
 
 test('with --keep-running a guest goes on after its save, and so does its image', ({ skip }) => {

@@ -1,4 +1,6 @@
 /** System calls on files that stand for events: eventfd, timerfd, epoll, signalfd. */
+
+import { CLOCK_MONOTONIC, clockNow } from '../clocks.js'
 import {
   EFD_SEMAPHORE,
   type EventFileKind,
@@ -12,7 +14,6 @@ import { hostCall, NR } from '../libc.js'
 import { O, type OpenFile } from '../open-files.js'
 import { CODE } from '../pending-signals.js'
 import { takeSignal, UNBLOCKABLE } from '../signals.js'
-import { CLOCK_MONOTONIC, clockNow } from '../timers.js'
 import { type Arguments, E, int, row, type SystemCall } from './table.js'
 import { duration, maskAt, timeLeft, withMask } from './waiting.js'
 

@@ -1,9 +1,10 @@
 /** System calls about the process itself: time, identity, thread pointers, signals' tables, the end, and 400: save. */
 import crypto from 'node:crypto'
+import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockNow, GUEST_PID, isCpuClock } from '../clocks.js'
 import { type Guest, GuestExit, SaveRequested } from '../guest.js'
 import { hostCall } from '../libc.js'
 import { Protection } from '../mappings.js'
-import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockNow, cpuTime, GUEST_PID, isCpuClock } from '../timers.js'
+import { cpuTime } from '../timers.js'
 import { span } from './files.js'
 import { type Arguments, E, int, row, type SystemCall, size } from './table.js'
 import { timeLeft } from './waiting.js'

@@ -1,8 +1,9 @@
 /** System calls about signals: actions, masks, raising one at oneself, and the return from a handler. */
+
+import { GUEST_PID } from '../clocks.js'
 import type { Guest } from '../guest.js'
 import { CODE } from '../pending-signals.js'
 import { raiseBySelf, returnFromHandler, UNBLOCKABLE } from '../signals.js'
-import { GUEST_PID } from '../timers.js'
 import { type Arguments, E, int, row, type SystemCall } from './table.js'
 
 const SIGKILL = 9

@@ -1,15 +1,13 @@
 /** System calls on the timers of timer_create. A thread of its own for each (SIGEV_THREAD) is not to be had: there is one. */
-import type { Guest } from '../guest.js'
+
+import { GUEST_PID, isTimerClock } from '../clocks.js'
+import { type Guest, newTimer, type Timer } from '../guest.js'
 import {
   FIRST_CREATED,
   forgetSignalOf,
-  GUEST_PID,
-  isTimerClock,
   MOST_TIMERS,
-  newTimer,
   serviceTimers,
   setTimer,
-  type Timer,
   tellAlarm,
   timeOn,
   timerLeft,

@@ -1,7 +1,9 @@
 /** System calls that wait for descriptors, signals and time: poll, select, pause, sigsuspend, alarm, setitimer and their kin. */
-import { type Guest, Interrupted } from '../guest.js'
+
+import { CLOCK_MONOTONIC, clockNow } from '../clocks.js'
+import { type Guest, INTERVAL_TIMERS, Interrupted } from '../guest.js'
 import { nextSignal, takeSignal, UNBLOCKABLE, writeSiginfo } from '../signals.js'
-import { CLOCK_MONOTONIC, clockNow, INTERVAL_TIMERS, setTimer, timerLeft } from '../timers.js'
+import { setTimer, timerLeft } from '../timers.js'
 import { type Arguments, E, int, row, type SystemCall, size } from './table.js'
 
 const MOST_DESCRIPTORS = 1024
