@@ -22,7 +22,7 @@ export const LOWEST_ADDRESS = 0x10000
 /** Where a static-PIE program is put. */
 export const PIE_BASE = 0x400000
 export const STACK_SIZE = 8 << 20
-/** A view of more than 4 GiB aborts Node: guest memory and monitor area together stay below. */
+/** A memory of WebAssembly, which holds it, has 4 GiB at most: guest memory and monitor area together stay below. */
 export const LARGEST_MEMORY = 4000 * (1 << 20)
 export const SMALLEST_MEMORY = 12 * (1 << 20)
 
