@@ -7,7 +7,7 @@ import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { rounds } from '../../helpers/rounds.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
-import { guest, missingForGuests } from './guests.js'
+import { guest, needGuests } from './guests.js'
 
 const runner = fileURLToPath(new URL('chain-runner.mjs', import.meta.url))
 const workload = (name: string) => fs.readFileSync(path.join(packageRoot, 'workloads/vm', name))
@@ -128,8 +128,7 @@ for (const [seed, program] of programs.entries()) {
     test(`${program.title}, moved at random moments${where}, prints and leaves what it does natively`, ({
       skip,
     }) => {
-      const missing = missingForGuests()
-      skip(missing !== undefined, missing)
+      needGuests(skip)
       skip(
         engines.includes('unicorn') && !fs.existsSync('/usr/lib/x86_64-linux-gnu/libunicorn.so.2'),
         'libunicorn2 is not installed',
@@ -146,8 +145,7 @@ for (const [seed, program] of programs.entries()) {
 }
 
 test('signal handlers, masks and faults behave as on Linux, on both engines', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const program = guest('signals')
   for (const engine of ['kvm', 'unicorn']) {
     const result = imago(['vm', 'run', '-q', '--engine', engine, program])
@@ -159,8 +157,7 @@ test('signal handlers, masks and faults behave as on Linux, on both engines', ({
 test('timers, and calls that wait, behave as on Linux, also when saved and restored at random moments', ({
   skip,
 }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const file = guest('waiting')
   const program: Program = { title: '', path: () => file, args: [], kvm: '', both: 'kvm:60,unicorn:60' }
   const expected = native(file, [], temporaryFolder())
@@ -178,8 +175,7 @@ test('timers, and calls that wait, behave as on Linux, also when saved and resto
 test('CPU time and its timers are those of the guest, wherever it runs, also when it is moved at random moments', ({
   skip,
 }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const file = guest('cputime')
   const program: Program = { title: '', path: () => file, args: [], kvm: '', both: 'kvm:60,unicorn:60' }
   const expected = native(file, [], temporaryFolder())
@@ -197,8 +193,7 @@ test.for([
 ] as const)('%s: %s behave as on Linux, also when saved with events on their way', ([name, , code, line], {
   skip,
 }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const program = guest(name)
   const cwd = temporaryFolder()
   const expected = native(program, [], cwd)
@@ -220,8 +215,7 @@ const glibcProgram = programs.find(({ title }) => title === 'sha256sum of busybo
 test('a program of glibc that is stopped as it starts has chosen its code by the CPU it began on', ({
   skip,
 }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const file = glibcProgram.path()
   skip(file === undefined, glibcProgram.missing)
   const cwd = folderOf(glibcProgram)
@@ -233,8 +227,7 @@ test('a program of glibc that is stopped as it starts has chosen its code by the
 })
 
 test('a program of glibc that chose its code by a CPU that can do more is refused by name', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const file = glibcProgram.path()
   skip(file === undefined, glibcProgram.missing)
   skip(!/^flags.* avx2 /m.test(fs.readFileSync('/proc/cpuinfo', 'utf8')), 'this CPU has no AVX2')

@@ -6,7 +6,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { execFileSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
-import { guest, missingForGuests } from './guests.js'
+import { guest, needGuests } from './guests.js'
 
 /** What workloads/vm/attack.c tries, a line each, and what it must be told. */
 const answers = fs.readFileSync(new URL('attack-answers.txt', import.meta.url), 'utf8')
@@ -40,8 +40,7 @@ test.for([
 ] as const)('a guest that tries to leave its root, or gives wild pointers, gets the right errno and nothing else (%s)', ([
   engine,
 ], { skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const { folder, root } = rootWithSecret()
   const result = imago(['vm', 'run', '-q', '--engine', engine, '--root', root, guest('attack')])
   expect(result.code, result.stderr).toBe(0)
@@ -63,8 +62,7 @@ while True:
 test('a folder that becomes a symlink while the guest opens what is in it leads nowhere else', async ({
   skip,
 }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const { folder, root } = rootWithSecret()
   const other = spawn('python3', ['-c', exchange, root], { stdio: ['ignore', 'pipe', 'inherit'] })
   onTestFinished(() => void other.kill('SIGKILL'))
@@ -75,8 +73,7 @@ test('a folder that becomes a symlink while the guest opens what is in it leads 
 })
 
 test("below the root '/' a guest does not reach the monitor by /proc, nor devices", ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const result = imago(['vm', 'run', '-q', '--root', '/', guest('attack'), 'proc'])
   expect(result.code, result.stderr).toBe(0)
   expect(result.stdout.trim().split('\n')).toEqual([
@@ -92,8 +89,7 @@ test("below the root '/' a guest does not reach the monitor by /proc, nor device
 })
 
 test('a guest cannot change the image that its memory is mapped from', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const cwd = temporaryFolder()
   fs.symlinkSync('a.vm', path.join(cwd, 'a-link'))
   const saved = imago(['vm', 'run', '-q', '-o', 'a.vm', guest('attack'), 'image'], { cwd })
@@ -112,8 +108,7 @@ test('a guest cannot change the image that its memory is mapped from', ({ skip }
 })
 
 test('below a read-only root nothing is created, written or removed', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const root = temporaryFolder()
   const words = ['vm', 'run', '-q', '--trace', '--read-only', '--root', root, guest('caramba')]
   const result = imago(words, { cwd: root })
@@ -122,8 +117,7 @@ test('below a read-only root nothing is created, written or removed', ({ skip })
 })
 
 test('a guest with a file open for writing does not go on below a read-only root', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const cwd = temporaryFolder()
   expect(imago(['vm', 'run', '-q', '-o', 'a.vm', guest('caramba')], { cwd }).code).toBe(0)
   const refused = imago(['vm', 'restore', '-q', '--read-only', 'a.vm'], { cwd })

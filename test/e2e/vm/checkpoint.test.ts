@@ -3,7 +3,7 @@ import path from 'node:path'
 import { expect, test } from 'vitest'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
-import { guest, missingForGuests } from './guests.js'
+import { guest, needGuests } from './guests.js'
 import { start } from './running.js'
 
 const ticks = (from: number, to: number) =>
@@ -26,8 +26,7 @@ function rest(image: string, count: number): { from: number } {
 }
 
 test('imago checkpoint saves a running guest, which goes on; the image goes on as well', async ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const cwd = temporaryFolder()
   const running = await counting(cwd, 40)
   const image = path.join(cwd, 'a.vm')
@@ -40,8 +39,7 @@ test('imago checkpoint saves a running guest, which goes on; the image goes on a
 })
 
 test('imago checkpoint --stop ends the guest where its image goes on', async ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const cwd = temporaryFolder()
   const running = await counting(cwd, 40)
   const saved = imago(['checkpoint', String(running.pid), '--stop', '--json'], { cwd })
@@ -55,8 +53,7 @@ test('imago checkpoint --stop ends the guest where its image goes on', async ({ 
 })
 
 test('an image that cannot be written is told to who asked, and the guest goes on', async ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const cwd = temporaryFolder()
   const running = await counting(cwd, 600)
   const nowhere = path.join(cwd, 'no/such/folder/a.vm')

@@ -2,6 +2,7 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
+import type { TestContext } from 'vitest'
 import { cacheFolder, packageRoot } from '../../../src/lib/parts.js'
 import { execFileSync } from '../../helpers/bounded.js'
 
@@ -16,6 +17,12 @@ export function missingForGuests(): string | undefined {
   }
   if (!fs.existsSync('/usr/bin/musl-gcc')) return 'musl-gcc is not installed (Debian: musl-tools)'
   return undefined
+}
+
+/** Skips a test, with the reason, where no guest can be run. */
+export function needGuests(skip: TestContext['skip']): void {
+  const missing = missingForGuests()
+  skip(missing !== undefined, missing)
 }
 
 /** Path of a program of workloads/vm. */

@@ -6,7 +6,7 @@ import path from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
-import { guest, missingForGuests } from './guests.js'
+import { guest, needGuests } from './guests.js'
 import { deafPort, folderWithKey, serve, start } from './running.js'
 
 /** Which of the locks that the guest takes another process may have: record locks by first byte and kind, and flock. */
@@ -39,8 +39,7 @@ test.for([
 ] as const)('locks that a guest held are taken again, and a guest whose lock another process has is refused by name (%s)', async ([
   engine,
 ], { skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const { cwd, file } = folder()
   const words = ['vm', 'run', '-q', '--engine', engine, '--with-files', '-o', 'a.vm']
   const saved = imago([...words, guest('locks'), 'file'], { cwd })
@@ -71,8 +70,7 @@ test.for([
 })
 
 test('a guest that could not be sent keeps its locks', async ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const { cwd, file } = folder()
   const words = ['vm', 'send', '-q', '--key', 'key', '--retries', '0', '--run', guest('locks')]
   const stays = start(cwd, ...words, `127.0.0.1:${await deafPort()}`, 'file')
@@ -88,8 +86,7 @@ test.for([
 ] as const)('a guest that is sent (%s) within one host takes its locks with it', async ([, live, words], {
   skip,
 }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const { cwd, file } = folder()
   const server = await serve(cwd)
   const send = ['vm', 'send', '-q', '--key', 'key', ...live, '--run', guest('locks')]

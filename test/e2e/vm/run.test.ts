@@ -6,12 +6,11 @@ import { packageRoot } from '../../../src/lib/parts.js'
 import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
-import { guest, missingForGuests } from './guests.js'
+import { guest, needGuests } from './guests.js'
 import { start } from './running.js'
 
 test('a static-PIE program runs on both engines', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const program = guest('hello-pie')
   for (const engine of ['kvm', 'unicorn'])
     expect(imago(['vm', 'run', '-q', '--engine', engine, program, 'a'])).toMatchObject({
@@ -27,8 +26,7 @@ test.for([
   engine,
   next,
 ], { skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const program = guest('everyday')
   const options = { cwd: temporaryFolder(), input: '' }
   const native = spawnSync(program, { ...options, encoding: 'utf8' })
@@ -49,8 +47,7 @@ test.for([
 ] as const)('faults are as on Linux, and one that nobody catches is reported with the way back to it (%s)', ([
   engine,
 ], { skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const program = guest('fault')
   const { stdout } = spawnSync(program, [], { encoding: 'utf8' })
   const result = imago(['vm', 'run', '--engine', engine, program])
@@ -63,8 +60,7 @@ test.for([
 test('unknown system calls are counted, and a glibc program is said to choose its code by the CPU', ({
   skip,
 }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const attack = imago(['vm', 'run', '--root', temporaryFolder(), guest('attack')])
   expect(attack.stderr).toContain('imago: unknown system call 99999 was made 1 time: ENOSYS\n')
   const busybox = '/usr/bin/busybox'
@@ -75,8 +71,7 @@ test('unknown system calls are counted, and a glibc program is said to choose it
 })
 
 test('Ctrl-C ends a guest, and that is said', async ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const running = start(temporaryFolder(), 'vm', 'run', guest('ticks'), '100000')
   await running.said('tick 0\n')
   running.child.kill('SIGINT')
@@ -85,8 +80,7 @@ test('Ctrl-C ends a guest, and that is said', async ({ skip }) => {
 })
 
 test('with --keep-running a guest goes on after its save, and so does its image', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const cwd = temporaryFolder()
   const file = path.join(cwd, 'ay_caramba.txt')
   const words = ['vm', 'run', '-q', '--keep-running', '--with-files', '-o', 'a.vm', guest('caramba')]
@@ -99,8 +93,7 @@ test('with --keep-running a guest goes on after its save, and so does its image'
 })
 
 test('a root folder whose name is not ASCII is found, and again by its image', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const cwd = path.join(temporaryFolder(), 'Wurzel – 根')
   fs.mkdirSync(cwd)
   expect(imago(['vm', 'run', '-q', '-o', 'größe.vm', guest('caramba')], { cwd }).code).toBe(0)
@@ -110,8 +103,7 @@ test('a root folder whose name is not ASCII is found, and again by its image', (
 })
 
 test('a guest has the umask of its monitor, and may change it', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const unshare = 'import ctypes; exit(ctypes.CDLL(None).unshare(0x200) != 0)' // CLONE_FS
   skip(spawnSync('python3', ['-c', unshare]).status !== 0, 'a thread may not have a umask of its own')
   const cwd = temporaryFolder()
@@ -123,8 +115,7 @@ test('a guest has the umask of its monitor, and may change it', ({ skip }) => {
 })
 
 test('where there is no /dev/kvm a guest runs on Unicorn, and is said to be slow', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const program = guest('hello')
   const bare = 'mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3'
   const without = (command: string) =>

@@ -6,7 +6,7 @@ import { packageRoot } from '../../../src/lib/parts.js'
 import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
-import { guest, missingForGuests } from './guests.js'
+import { guest, needGuests } from './guests.js'
 import { deafPort, folderWithKey } from './running.js'
 import { expectTerminal, received, restored, saved, sent } from './seed-readme.js'
 
@@ -18,8 +18,7 @@ function terminal(words: readonly string[], cwd: string): { code: number | null;
 }
 
 test('by file, the terminal shows the README of the ScratchVM line by line', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const folder = temporaryFolder()
   const file = path.join(folder, 'ay_caramba.txt')
 
@@ -37,8 +36,7 @@ test('by file, the terminal shows the README of the ScratchVM line by line', ({ 
 test('by network, both terminals show the README of the ScratchVM line by line, retries included', async ({
   skip,
 }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const folder = folderWithKey()
   const port = await deafPort()
   const start = (...words: string[]) => {
@@ -66,8 +64,7 @@ test('by network, both terminals show the README of the ScratchVM line by line, 
 })
 
 test('a restore that would write into a changed file refuses and says what changed', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const folder = temporaryFolder()
   const image = path.join(folder, 'caramba.vm')
   const file = path.join(folder, 'ay_caramba.txt')
@@ -86,8 +83,7 @@ test('a restore that would write into a changed file refuses and says what chang
 })
 
 test('the exit code and the arguments of a musl program are its own', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const result = imago(['vm', 'run', guest('hello'), 'a', '--flag', 'b'])
   expect(result).toMatchObject({ code: 7, stdout: `${guest('hello')} a --flag b\n` })
 })

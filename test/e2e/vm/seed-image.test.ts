@@ -8,7 +8,7 @@ import { packageRoot } from '../../../src/lib/parts.js'
 import { imago } from '../../helpers/imago.js'
 import { sampleTexts, scratchSample } from '../../helpers/scratch-sample.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
-import { guest, missingForGuests } from './guests.js'
+import { guest, needGuests } from './guests.js'
 import { serve } from './running.js'
 
 const both = 'Hello World !!!\nBye Bye !!!\n'
@@ -17,8 +17,7 @@ for (const packed of [false, true])
   test(`an image of the ScratchVM (${packed ? 'packed' : 'padded'}) goes on with its open file`, ({
     skip,
   }) => {
-    const missing = missingForGuests()
-    skip(missing !== undefined, missing)
+    needGuests(skip)
     const folder = temporaryFolder()
     fs.writeFileSync(path.join(folder, 'vm_image.sav'), scratchSample({ packed }))
     fs.writeFileSync(path.join(folder, 'ay_caramba.txt'), sampleTexts.before)
@@ -35,8 +34,7 @@ for (const packed of [false, true])
   })
 
 test('a file that is gone is refused by name, and written anew from guest memory when asked', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const folder = temporaryFolder()
   const file = path.join(folder, 'ay_caramba.txt')
   fs.writeFileSync(path.join(folder, 'vm_image.sav'), scratchSample())
@@ -52,8 +50,7 @@ test('a file that is gone is refused by name, and written anew from guest memory
 })
 
 test('vm run --seed-image writes an image that goes on, and the memory beside it', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const folder = temporaryFolder()
   const saved = imago(['vm', 'run', '--seed-image', '-o', 'c.vm', guest('caramba-seed')], { cwd: folder })
   expect(saved.code).toBe(0)
@@ -76,8 +73,7 @@ test('vm run --seed-image writes an image that goes on, and the memory beside it
 })
 
 test('an image travels from the ScratchVM to a microvm image and back, and goes on from each', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const folder = temporaryFolder()
   const at = (name: string) => path.join(folder, name)
   fs.writeFileSync(at('a.sav'), scratchSample())
@@ -102,8 +98,7 @@ test('an image travels from the ScratchVM to a microvm image and back, and goes 
 })
 
 test('what does not fit into a format is refused with the reason, and nothing is written', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const folder = temporaryFolder()
   expect(imago(['vm', 'run', '-q', '-o', 'c.vm', guest('caramba')], { cwd: folder }).code).toBe(0)
   const large = imago(['convert', 'c.vm', '--to', 'scratchvm', '-o', 'c.sav'], { cwd: folder })
@@ -130,8 +125,7 @@ test("inspect prints the ScratchVM's block and the upcoming instructions in word
 })
 
 test('a program too large for the ScratchVM is refused before it runs, with the cure', ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const folder = temporaryFolder()
   const refused = imago(['vm', 'run', '--seed-image', guest('caramba')], { cwd: folder })
   expect(refused.code).toBe(2)
@@ -142,8 +136,7 @@ test('a program too large for the ScratchVM is refused before it runs, with the 
 test("the ScratchVM's boot runs where KVM has a ring 0, and is refused in plain words elsewhere", ({
   skip,
 }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const folder = temporaryFolder()
   const words = ['vm', 'run', '--trace', '--boot', guest('boot.bin'), '--program', guest('caramba-seed')]
   const booted = imago(words, { cwd: folder })
@@ -157,8 +150,7 @@ test("the ScratchVM's boot runs where KVM has a ring 0, and is refused in plain 
 test("the ScratchVM's own network form: a program is sent when it asks to be saved, and goes on at the server", async ({
   skip,
 }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const [here, there] = [temporaryFolder(), temporaryFolder()]
   const server = await serve(there, '--seed', '--trace')
   const { port } = server

@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { rounds } from '../../helpers/rounds.js'
-import { guest, missingForGuests } from './guests.js'
+import { guest, needGuests } from './guests.js'
 import { folderWithKey, serve, start } from './running.js'
 
 type Direction = 'to the target' | 'to the source'
@@ -41,8 +41,7 @@ async function cuttingProxy(port: number, direction?: Direction, limit = Number.
 }
 
 test('the flow of the ScratchVM through the network: the guest goes on at the server', async ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const cwd = folderWithKey()
   const server = await serve(cwd, '--trace')
   const words = ['--trace', '--key', 'key', '--run', guest('caramba'), `127.0.0.1:${server.port}`]
@@ -59,8 +58,7 @@ test('the flow of the ScratchVM through the network: the guest goes on at the se
 })
 
 test('a server without our key gets nothing, and the guest goes on here', async ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const cwd = folderWithKey()
   const server = await serve(cwd)
   fs.writeFileSync(path.join(cwd, 'other'), crypto.randomBytes(32).toString('hex'), { mode: 0o600 })
@@ -80,8 +78,7 @@ test.for([
   ,
   compress,
 ], { skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const cwd = folderWithKey()
   const program = guest('sort')
   const count = '3000000'
@@ -135,8 +132,7 @@ async function sendThroughCut(direction?: Direction, limit?: number) {
 test('after a cut at any byte of the conversation, either way, the machine runs exactly once', async ({
   skip,
 }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const whole = await sendThroughCut()
   for (let round = 0; round < rounds(500, 8); round++) {
     const direction = round % 2 === 0 ? 'to the target' : 'to the source'
@@ -147,8 +143,7 @@ test('after a cut at any byte of the conversation, either way, the machine runs 
 test('after a kill of either side at any moment the machine has run once, or is a whole image', async ({
   skip,
 }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const program = guest('caramba')
   for (let round = 0; round < rounds(200, 6); round++) {
     const cwd = folderWithKey()
@@ -183,8 +178,7 @@ const ticks = (from: number, to: number) =>
 test('a server that is told to stop while its guest runs ends, and the image that came stays', async ({
   skip,
 }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const cwd = folderWithKey()
   const server = await serve(cwd)
   const words = ['vm', 'send', '-q', '--key', 'key', '--live', '--run', guest('ticks')]
@@ -206,8 +200,7 @@ function lastTicks(output: string, count: number): boolean {
 test('after a kill of either side in a live send there is one guest that ends as it should', async ({
   skip,
 }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const program = guest('ticks')
   const count = 30
   for (let round = 0; round < rounds(100, 6); round++) {

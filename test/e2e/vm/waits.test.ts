@@ -7,7 +7,7 @@ import path from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
-import { guest, missingForGuests } from './guests.js'
+import { guest, needGuests } from './guests.js'
 import { deafPort, folderWithKey, serve, start } from './running.js'
 
 test.for([
@@ -15,8 +15,7 @@ test.for([
   ['lock', 'file'],
   ['flock', 'file'],
 ])('a guest that waits in a call of the host (%s) can be saved and ended', async (words, { skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const cwd = temporaryFolder()
   fs.writeFileSync(path.join(cwd, 'file'), '')
   const holder = lockHolder(path.join(cwd, 'file'))
@@ -43,8 +42,7 @@ function lockHolder(file: string): ChildProcess {
 }
 
 test('a send that nobody answers ends at SIGTERM, and the guest is in its image', async ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const cwd = folderWithKey()
   const target = `127.0.0.1:${await deafPort()}`
   const sending = start(cwd, 'vm', 'send', '--key', 'key', '-o', 'c.vm', '--run', guest('caramba'), target)
@@ -60,8 +58,7 @@ test.for([
   ['SIGTERM', []],
   ['its time limit', ['--timeout', '5s']],
 ] as const)('a live send that nobody answers ends at %s', async ([how, words], { skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const cwd = folderWithKey()
   const target = `127.0.0.1:${await deafPort()}`
   const common = ['--key', 'key', '-o', 'c.vm', '--run', guest('ticks'), '--live', ...words]
@@ -80,8 +77,7 @@ test.for([
   ['cold', []],
   ['live', ['--live']],
 ] as const)('a send (%s) whose target stands still ends at SIGTERM', async ([, words], { skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const cwd = folderWithKey()
   const server = await serve(cwd)
   const target = `127.0.0.1:${server.port}`
@@ -97,8 +93,7 @@ test.for([
 })
 
 test('a live send for later does not outlive its guest', async ({ skip }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const cwd = folderWithKey()
   const words = ['--live', '--after', '1h', '--key', 'key', '-o', 'c.vm', '--run', guest('ticks')]
   const sent = imago(['vm', 'send', ...words, '127.0.0.1:9', '2'], { cwd })
@@ -109,8 +104,7 @@ test('a live send for later does not outlive its guest', async ({ skip }) => {
 test('a monitor ends with its guest though somebody is connected to it who asks nothing', async ({
   skip,
 }) => {
-  const missing = missingForGuests()
-  skip(missing !== undefined, missing)
+  needGuests(skip)
   const cwd = temporaryFolder()
   const running = start(cwd, 'vm', 'run', '-q', guest('ticks'), '100000')
   await running.said('tick 0')
