@@ -97,7 +97,8 @@ export const moments = {
 /** What a guest prints, and how long it has been running when it does, by this host's clock. */
 export class SerialText {
   text = ''
-  /** Seconds that the machine had run when the last line ended. */
+  /** Seconds that the machine had run when the last whole line began, and when it ended. */
+  lineBegan = 0
   lineEnded = 0
   #ran = 0
   #runsSince: number | undefined
@@ -106,7 +107,7 @@ export class SerialText {
   readonly receive = (bytes: Uint8Array) => {
     const piece = Buffer.from(bytes).toString('latin1')
     this.text += piece
-    if (piece.includes('\n')) this.lineEnded = this.ran
+    for (const _ of piece.matchAll(/\n/g)) [this.lineBegan, this.lineEnded] = [this.lineEnded, this.ran]
     this.#waiting?.()
   }
 
@@ -170,7 +171,10 @@ export class CountingLinux {
     }
   }
 
-  /** Goes on until it was stopped at such a moment, and saves it there. Returns the seconds it had run since its last line. */
+  /**
+   * Goes on until it was stopped at such a moment, and saves it there. Returns the seconds it had run since its last whole
+   * line began: the clock that stands in the line was read after that, and it may take long to print.
+   */
   async save(moment: Moment, output: string): Promise<number> {
     const { qmp } = this.#emulator
     const answers = async () =>
@@ -191,7 +195,7 @@ export class CountingLinux {
         if (!(await answers())) continue
         await saveMachine(qmp, output)
         const { image } = await readImage(output)
-        if ('cpus' in image && moment.matches(image)) return this.serial.ran - this.serial.lineEnded
+        if ('cpus' in image && moment.matches(image)) return this.serial.ran - this.serial.lineBegan
       }
       throw new Error(`no such moment came in ${HUNT_MS / 1000} s`)
     } finally {

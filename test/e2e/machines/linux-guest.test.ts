@@ -68,9 +68,10 @@ it.for(
   const stream = openStream(back)
   stream.source.close()
   const after = new SerialText()
-  const resumed = await resume(back, { line: lineFor(back, stream), serial: after.receive })
+  const resumed = await resume(back, { line: lineFor(back, stream), serial: after.receive, paused: true })
   onTestFinished(() => resumed.stop()) // also when it takes too long
   after.running = true
+  await resumed.qmp.execute('cont')
   const whole = (text: string) => checkedLines(before + text)
   await after.until(text => whole(text).at(-1)!.n > last.n)
   const next = whole(after.text)[last.n]!
