@@ -97,6 +97,27 @@ describe('imago cc', () => {
     expect(run(path.join(folder, 'prog_x86-64'), []).code).toBe(0)
   })
 
+  it.for<[string, ...string[]]>([
+    ['loops', '--migrate-at', 'loops'],
+    ['entries', '--migrate-at=entries'],
+    ['entries and loops', '--migrate-at', 'entries,loops'],
+    ['named functions', '--migrate-at', 'solve,step'],
+    ['calls of imago_migrate()', '--migrate-at', 'explicit', '-DEXPLICIT'],
+    ['calls of migrate() as for Popcorn Linux', '--migrate-at', 'explicit', '-DEXPLICIT', '-DPOPCORN'],
+  ])('%s can be the places to migrate at', ([, ...words], context) => {
+    context.skip(missing !== '', missing)
+    const folder = temporaryFolder()
+    const source = path.join(packageRoot, 'test/e2e/cc/programs/places.c')
+    const program = path.join(folder, 'prog')
+    const compiled = imago(['cc', '-O2', ...words, source, '-o', program])
+    expect([compiled.code, compiled.stderr]).toEqual([0, ''])
+    const host = ['-O2', '-ffp-contract=off', '-w', '-pthread', source, '-o', `${program}.host`]
+    expect(run('gcc', host).code).toBe(0)
+    const expected = run(`${program}.host`, [])
+    expect(expected.stdout).toContain('destroyed 230\n')
+    expect(run(`${program}_x86-64`, [], { IMAGO_SCRAMBLE: '1' })).toEqual(expected)
+  })
+
   it('builds what is laid out as the NAS benchmarks are: classes by header, common code, arrays by pointers of variable type', context => {
     context.skip(missing !== '', missing)
     const suite = path.join(temporaryFolder(), 'suite')

@@ -153,7 +153,7 @@ b:
 }
 define i32 @main() {
 b:
-  %r = call i32 (i32, ...) @sum(i32 2, i64 noundef 5, double 1.0)
+  %r = tail call i32 (i32, ...) @sum(i32 2, i64 noundef 5, double 1.0)
   %s = call i32 (ptr, ...) @printf(ptr null, i32 1)
   ret i32 %r
 }`)
@@ -163,7 +163,8 @@ b:
     expect(text).toContain('store ptr %imago.variadic')
     expect(text).toContain('store i64 5, ptr %imago.va0.0')
     expect(text).toContain('store double 1.0, ptr %imago.va0.1')
-    expect(text).toMatch(/call i32 \(i32, ptr\) @sum\(i32 2, ptr %imago\.va0\)/)
+    // No tail call any more: it would promise that the array, a local, is not looked at.
+    expect(text).toMatch(/%r = call i32 \(i32, ptr\) @sum\(i32 2, ptr %imago\.va0\)/)
     expect(text).toContain('@printf(ptr null, i32 1)')
     expect(text).not.toContain('va_start')
   })
