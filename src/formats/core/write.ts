@@ -124,7 +124,11 @@ function appendOrLeave(fd: number, end: number, content: Content, base: RawCore)
 
 /** Two that append to one file would spoil each other's image, and with it the only one that there is. */
 function refuseOtherFile(fd: number, source: FileSource, raw: RawCore, path: string): void {
-  if (!lockFile(fd)) throw new UsageError('somebody else is changing the image', { file: path })
+  if (!lockFile(fd))
+    throw new UsageError('somebody else is changing the image', {
+      file: path,
+      hint: 'another imago retarget, or the program that has just written it; or it is of a program that an older imago compiled: use -o',
+    })
   const [mine, read] = [fs.fstatSync(fd), fs.fstatSync(source.fd)]
   const header = new Uint8Array(ELF_HEADER_SIZE)
   fs.readSync(fd, header, 0, header.length, 0)
