@@ -6,6 +6,7 @@
 int checkpoint_signal = 12; /* SIGUSR2 */
 static struct options defaults;
 static uint32_t busy; /* the id of the thread that takes a checkpoint, or ends a restore; 0: none does */
+static uint32_t is_over; /* what that thread leads: it has only to return */
 static uint32_t checkpoints_taken;
 
 ARCH_DEFINE_RESTORER(return_from_signal);
@@ -84,6 +85,7 @@ static void note_and_fork(struct scratch *scratch, siginfo_t *info, void *contex
  */
 void admit_checkpoint_signal(bool admitted) {
   const uint64_t mask = checkpoint_signal_mask();
+  __atomic_store_n(&is_over, 1, __ATOMIC_RELEASE);
   call(rt_sigprocmask, admitted ? 1 /* SIG_UNBLOCK */ : 0 /* SIG_BLOCK */, &mask, 0, 8);
 }
 
@@ -136,11 +138,28 @@ static void return_from_leading(void) {
   __atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
 }
 
+/*
+ * False when another thread is at work, or this one has been interrupted while it led; `leader` tells which. One that has only to return is waited
+ * for; one that has stayed behind when this process was forked leads nothing here.
+ */
+static bool begins_to_lead(uint32_t self, uint32_t *leader) {
+  const struct time_pair moment = {0, NANOSECONDS / 10000};
+  const long process = call(getpid);
+  for (;;) {
+    *leader = 0;
+    if (__atomic_compare_exchange_n(&busy, leader, self, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) return true;
+    if (call(tgkill, process, *leader, 0) == ERROR_NO_SUCH_PROCESS) __atomic_compare_exchange_n(&busy, leader, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    else if (*leader == self || !__atomic_load_n(&is_over, __ATOMIC_ACQUIRE)) return false;
+    else call(nanosleep, &moment, 0);
+  }
+}
+
 static void on_checkpoint_signal(int signal, siginfo_t *info, void *context) {
   const uint32_t self = call(gettid);
-  uint32_t leader = 0;
+  uint32_t leader;
   (void)signal;
-  if (__atomic_compare_exchange_n(&busy, &leader, self, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+  if (begins_to_lead(self, &leader)) {
+    is_over = 0;
     if (may_begin(info)) checkpoint(info, context);
     set_back_interrupted_call(context);
     return_from_leading();
@@ -176,6 +195,7 @@ static void go_on(uint64_t frame, uint64_t leader) {
     wait_for_threads(&block->threads_to_come, 1);
     call(munmap, block->restorer_start, block->restorer_size);
     busy = call(gettid);
+    is_over = 1;
     if (!(arch_signal_mask(context) & checkpoint_signal_mask())) admit_checkpoint_signal(true);
   }
   __atomic_sub_fetch(&block->threads_to_come, 1, __ATOMIC_ACQ_REL);
