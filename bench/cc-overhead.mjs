@@ -59,11 +59,13 @@ function userTime(program, args) {
   return Number(result.stdout) * 1000
 }
 
-/** Milliseconds from SIGUSR2, sent `after` ms, to a process that waits; undefined when it had ended. */
+/** Milliseconds from SIGUSR2, sent `after` ms, to a process that is parked, and stays so; undefined when it had ended. */
 async function timeToPark(program, args, after) {
   const child = spawn(program, args, { stdio: 'ignore' })
   const ended = new Promise(resolve => child.on('close', resolve))
+  const stay = `/tmp/imago-park-${child.pid}`
   try {
+    fs.writeFileSync(stay, '', { mode: 0o600 })
     await sleep(after)
     const begun = performance.now()
     child.kill('SIGUSR2')
@@ -77,6 +79,7 @@ async function timeToPark(program, args, after) {
   } finally {
     child.kill('SIGKILL')
     await ended
+    fs.rmSync(stay, { force: true })
   }
 }
 
