@@ -4,14 +4,12 @@
  * somebody else exchanges with a symlink meanwhile, so often.
  */
 #define _GNU_SOURCE
-#include <errno.h>
+#include "said.h"
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -22,15 +20,6 @@
 #include <time.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-static void said(const char *what, long result) {
-    if (result < 0)
-        printf("%s: %s\n", what, strerror(errno));
-    else
-        printf("%s: %ld\n", what, result);
-}
-
-#define TRY(call) said(#call, (long)(call))
 
 /* Other than the call itself: what it is about would not do as a name. */
 #define TELL(what, call) said(what, (long)(call))

@@ -3,11 +3,9 @@
  * what came of it; all of it is the same on any Linux. With the argument "save" the guest asks to be saved half-way.
  */
 #define _GNU_SOURCE
+#include "said.h"
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -19,16 +17,6 @@
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
-
-static void said(const char *what, long result) {
-    if (result < 0)
-        printf("%s: %s\n", what, strerror(errno));
-    else
-        printf("%s: %ld\n", what, result);
-    fflush(stdout);
-}
-
-#define TRY(call) said(#call, (long)(call))
 
 enum { PAGE = 4096, FUTEX_WAIT = 0, FUTEX_WAKE = 1 };
 static char text[64];

@@ -38,7 +38,10 @@ export const command: Command = {
     const { to, output: target, program, capabilities: given } = options as Record<string, string | undefined>
     if (to === undefined) throw new UsageError('no ISA', { hint: '--to aarch64 or --to x86-64' })
     if ((target === undefined) !== (options.inPlace === true))
-      throw new UsageError('one place for the new image', { hint: '-o PATH, or --in-place' })
+      throw new UsageError(
+        target === undefined ? 'no place for the new image' : '-o and --in-place exclude each other',
+        { hint: '-o PATH, or --in-place' },
+      )
     if (given !== undefined && !/^(0x)?[0-9a-f]{1,16}$/i.test(given))
       throw new UsageError('no mask of capabilities', { found: given, expected: 'hexadecimal digits' })
     const { capabilitiesOfHost } = await import('../../engines/live-process.js')

@@ -46,15 +46,18 @@ async function until(condition: () => boolean, what: string): Promise<void> {
     if (Date.now() > end) throw new Error(`waited in vain: ${what}`)
 }
 
-/** `imago checkpoint --stop` in a process of its own, and its exit code. */
-function startCheckpoint(source: ChildProcess, image: string, work: string) {
+/** `imago checkpoint --stop` in a process of its own: its exit code, its image, and where it and criu work. */
+function startCheckpoint(source: ChildProcess, folder: string) {
+  const work = path.join(folder, "work's")
+  fs.mkdirSync(work)
+  const image = path.join(folder, 'image')
   const words = ['checkpoint', String(source.pid), '--engine', 'criu', '-o', image, '--stop']
   const asked = spawn(path.join(packageRoot, 'imago'), words, {
     stdio: 'ignore',
     env: { ...process.env, TMPDIR: work },
   })
   const ended = new Promise<number | null>(resolve => asked.once('close', resolve))
-  return { asked, ended }
+  return { asked, ended, image, work }
 }
 
 /** Whether a file whose name matches is anywhere in `folder`, now. */
@@ -209,10 +212,7 @@ open(sys.argv[1] + '/ring', 'w').write(str(ring))
     const folder = temporaryFolder()
     const source = startCounter(folder)
     await counted(folder)
-    const work = path.join(folder, "work's")
-    fs.mkdirSync(work)
-    const image = path.join(folder, 'image')
-    const { asked, ended } = startCheckpoint(source, image, work)
+    const { asked, ended, image, work } = startCheckpoint(source, folder)
     let ran = true
     void ended.then(() => {
       ran = false
@@ -276,10 +276,7 @@ peer.close(); os.wait(); os._exit(7)
     const folder = temporaryFolder()
     const source = startTalk(folder)
     await counted(folder)
-    const work = path.join(folder, "work's")
-    fs.mkdirSync(work)
-    const image = path.join(folder, 'image')
-    const { asked, ended } = startCheckpoint(source, image, work)
+    const { asked, ended, image, work } = startCheckpoint(source, folder)
     await until(() => fs.readdirSync(work).length > 0, 'the dump begins')
     asked.kill('SIGINT')
     expect(await ended).toBe(130)
