@@ -9,7 +9,7 @@
  */
 import type { ByteSource } from './byte-source.js'
 import { cString } from './bytes.js'
-import type { Section } from './elf.js'
+import type { Section } from './elf-sections.js'
 
 export type SymbolKind = 'function' | 'object' | 'label'
 

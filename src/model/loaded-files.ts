@@ -5,8 +5,9 @@
  *   everything from the lowest to the highest segment + bias belongs to that file: its .bss too, which is anonymous
  */
 import { alignDownBig, alignUpBig } from '../lib/bytes.js'
-import type { ElfFile, Section } from '../lib/elf.js'
+import type { ElfFile } from '../lib/elf.js'
 import { EM, type ProgramHeader, PT } from '../lib/elf-header.js'
+import type { Section } from '../lib/elf-sections.js'
 import type { SymbolHit } from '../lib/elf-symbols.js'
 import { type Address, PAGE_SIZE_BIG } from './memory.js'
 import type { IsaName, Process } from './process.js'

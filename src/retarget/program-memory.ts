@@ -8,8 +8,8 @@
  * Read-only segments hold no bytes at all in the result: whoever restores maps the target's file.
  */
 import { alignDownBig, alignUpBig } from '../lib/bytes.js'
-import { type Section, SHF, SHT } from '../lib/elf.js'
 import { PF, type ProgramHeader } from '../lib/elf-header.js'
+import { type Section, SHF, SHT } from '../lib/elf-sections.js'
 import { LossError } from '../lib/errors.js'
 import { type Address, type Extent, Memory, PAGE_SIZE_BIG, ZERO } from '../model/memory.js'
 import type { Mapping, Process } from '../model/process.js'

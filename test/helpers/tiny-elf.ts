@@ -1,6 +1,6 @@
 import { ByteWriter } from '../../src/lib/bytes.js'
-import { SHF, SHT } from '../../src/lib/elf.js'
 import { EM, ET, PROGRAM_HEADER_SIZE, PT } from '../../src/lib/elf-header.js'
+import { SHF, SHT } from '../../src/lib/elf-sections.js'
 
 export interface TinySection {
   name: string

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { BufferSource } from '../../../src/lib/byte-source.js'
-import { ElfFile, SHF } from '../../../src/lib/elf.js'
+import { ElfFile } from '../../../src/lib/elf.js'
+import { SHF } from '../../../src/lib/elf-sections.js'
 import { LoadedFiles } from '../../../src/model/loaded-files.js'
 import { type Extent, Memory } from '../../../src/model/memory.js'
 import { contentsText, pageBreakdown } from '../../../src/model/page-breakdown.js'

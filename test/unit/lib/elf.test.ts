@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { BufferSource } from '../../../src/lib/byte-source.js'
-import { ElfFile, SHF } from '../../../src/lib/elf.js'
+import { ElfFile } from '../../../src/lib/elf.js'
+import { SHF } from '../../../src/lib/elf-sections.js'
 import { ImagoError } from '../../../src/lib/errors.js'
 import { tinyElf } from '../../helpers/tiny-elf.js'
 
