@@ -7,7 +7,7 @@ import { type Address, type Memory, PAGE_SIZE, readContent } from '../../model/m
 import type { Mapping, Process } from '../../model/process.js'
 import { constants } from './note-layout.js'
 import { PageChecksum } from './page-checksum.js'
-import { bitsOf, makeRecord, type NoteRecord, type RecordValues, recordKindNamed } from './private-notes.js'
+import { bitsOf, makeRecord, type NoteRecord, type RecordValues } from './private-notes.js'
 import type { RawCore } from './raw.js'
 import { statOf } from './stat-of.js'
 
@@ -87,7 +87,6 @@ export function mappingValues(mapping: Mapping, index: number, known: boolean): 
 
 /** Pages of private file mappings that are not the file's: those of the old core where the mapping is the same, else compared. */
 export function modifiedRuns(process: Process, raw: RawCore | undefined): NoteRecord[] {
-  const kind = recordKindNamed('modified')
   const old = raw?.records.get('modified') ?? []
   const oldMappings = new Map(raw?.records.get('mapping')?.map(record => [record.big('start'), record]))
   return process.mappings.flatMap(mapping => {
@@ -99,12 +98,12 @@ export function modifiedRuns(process: Process, raw: RawCore | undefined): NoteRe
         .map(run => ({ start: run.big('start'), end: run.big('end') }))
         .filter(run => run.start < end && run.end > start) // one run may lie in several mappings of a file
         .map(run =>
-          makeRecord(kind, {
+          makeRecord('modified', {
             start: run.start > start ? run.start : start,
             end: run.end < end ? run.end : end,
           }),
         )
-    return differences(mapping, process.memory).map(run => makeRecord(kind, run))
+    return differences(mapping, process.memory).map(run => makeRecord('modified', run))
   })
 }
 

@@ -9,6 +9,9 @@ import { type Field, NOTE_HEADER_SIZE, type RecordKind, recordKinds, recordLayou
 
 export type FieldValue = number | bigint | Uint8Array
 
+/** Records by the name of their kind. */
+export type RecordsByKind = ReadonlyMap<string, readonly NoteRecord[]>
+
 /** One record: values by field name; fields that an older writer did not know are zero or empty. */
 export class NoteRecord {
   readonly kind: RecordKind
@@ -157,8 +160,10 @@ function decodeField(
 /** Values by field name; what is left out is zero or empty. Text may be given for strings and fixed names. */
 export type RecordValues = Readonly<Record<string, number | bigint | string | Uint8Array | undefined>>
 
-/** Makes a record from plain values. */
-export function makeRecord(kind: RecordKind, values: RecordValues): NoteRecord {
+/** Makes a record of the kind called `name` from plain values; fields that they do not name are as in `base`, or zero. */
+export function makeRecord(name: string, given: RecordValues, base?: NoteRecord): NoteRecord {
+  const kind = recordKindNamed(name)
+  const values: RecordValues = { ...(base && Object.fromEntries(base.values)), ...given }
   return new NoteRecord(
     kind,
     new Map(

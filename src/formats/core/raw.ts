@@ -24,7 +24,7 @@ import {
 import { UnreadableError } from '../../lib/errors.js'
 import type { IsaName } from '../../model/process.js'
 import { LAYOUT_VERSION, NOTE_NAME, recordKindOf } from './note-layout.js'
-import { decodeRecords, type NoteRecord } from './private-notes.js'
+import { decodeRecords, type NoteRecord, type RecordsByKind } from './private-notes.js'
 import { NT } from './standard-notes.js'
 
 export interface ThreadNotes {
@@ -43,8 +43,8 @@ export interface RawCore {
   /** All notes in order, unknown ones too. */
   readonly notes: readonly Note[]
   readonly threads: readonly ThreadNotes[]
-  /** imago's own records by the name of their kind; empty for a core of the kernel or of gcore. */
-  readonly records: ReadonlyMap<string, readonly NoteRecord[]>
+  /** imago's own records; empty for a core of the kernel or of gcore. */
+  readonly records: RecordsByKind
 }
 
 const isaOfMachine = new Map<number, IsaName>([

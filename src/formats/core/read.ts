@@ -3,7 +3,6 @@
  * kernel or of gcore gives what the standard notes hold: threads, registers, memory, mapped files.
  */
 
-import { limitNames } from '../../isa/linux.js'
 import { FileSource } from '../../lib/byte-source.js'
 import { type Note, PF, PT } from '../../lib/elf-header.js'
 import { dataRanges } from '../../lib/sparse.js'
@@ -11,13 +10,13 @@ import { type Extent, Memory, ZERO } from '../../model/memory.js'
 import type {
   AddressSpaceLayout,
   Mapping,
-  PendingSignal,
   Process,
   ProcessImage,
   RegisterSet,
   Thread,
 } from '../../model/process.js'
 import { fileDescription } from './description-records.js'
+import { pendingOf, readKernelState } from './kernel-records.js'
 import { mappingOfRecord } from './mapping-records.js'
 import type { NoteRecord } from './private-notes.js'
 import { type RawCore, readRawCore, type ThreadNotes } from './raw.js'
@@ -32,6 +31,7 @@ import {
   readXsave,
   type ThreadStatus,
 } from './standard-notes.js'
+import { readKernelThread } from './thread-records.js'
 
 /** @throws UnreadableError as `readRawCore` does. */
 export async function read(path: string): Promise<ProcessImage> {
@@ -71,7 +71,6 @@ function standardNote<T>(raw: RawCore, type: number, decode: (descriptor: Uint8A
 function oneProcess(raw: RawCore, info: ProcessInfo | undefined): Process {
   const records = (kind: string) => raw.records.get(kind) ?? []
   const own = records('process')[0]
-  const credential = records('credential')[0]
   const threads = raw.threads.map(notes => oneThread(raw, notes, info?.name ?? ''))
   const first = threads[0]
   // A debugger wants the thread first that took the signal; the model, as the kernel, the one that the process began with.
@@ -100,58 +99,8 @@ function oneProcess(raw: RawCore, info: ProcessInfo | undefined): Process {
     workingDirectory: own?.text('workingDirectory'),
     rootDirectory: own?.text('rootDirectory'),
     umask: own?.number('umask'),
-    signalActions: new Map(
-      records('action').map(record => [
-        record.number('signal'),
-        {
-          handler: record.big('handler'),
-          flags: record.big('flags'),
-          restorer: record.big('restorer'),
-          mask: record.big('mask'),
-        },
-      ]),
-    ),
-    pendingSignals: pendingOf(raw, 0),
-    intervalTimers: records('intervalTimer').map(record => ({
-      which: (['real', 'virtual', 'profiling'] as const)[record.number('which')] ?? 'real',
-      remaining: record.big('remaining'),
-      interval: record.big('interval'),
-    })),
-    posixTimers: records('posixTimer').map(record => ({
-      id: record.number('id'),
-      clock: record.number('clock'),
-      signal: record.number('signal'),
-      notify: record.number('notify'),
-      value: record.big('value'),
-      remaining: record.big('remaining'),
-      interval: record.big('interval'),
-      overrun: record.number('overrun'),
-    })),
-    limits: new Map(
-      records('limit').map(record => [
-        limitNames[record.number('resource')] ?? String(record.number('resource')),
-        { soft: record.big('soft'), hard: record.big('hard') },
-      ]),
-    ),
-    credentials: credential && {
-      uid: credential.number('uid'),
-      gid: credential.number('gid'),
-      effectiveUid: credential.number('effectiveUid'),
-      effectiveGid: credential.number('effectiveGid'),
-      groups: groupsOf(credential.bytes('groups')),
-    },
+    ...readKernelState(raw.records),
   }
-}
-
-function groupsOf(bytes: Uint8Array): number[] {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  return Array.from({ length: Math.floor(bytes.length / 4) }, (_, i) => view.getUint32(i * 4, true))
-}
-
-function pendingOf(raw: RawCore, tid: number): PendingSignal[] {
-  return (raw.records.get('pending') ?? [])
-    .filter(record => record.number('tid') === tid)
-    .map(record => ({ signal: record.number('signal'), info: record.bytes('info') }))
 }
 
 function oneThread(raw: RawCore, notes: ThreadNotes, processName: string): Thread {
@@ -160,38 +109,17 @@ function oneThread(raw: RawCore, notes: ThreadNotes, processName: string): Threa
   const common = {
     tid: status.tid,
     registers: registersOf(raw, notes, status),
-    pendingSignals: pendingOf(raw, status.tid),
+    pendingSignals: pendingOf(raw.records, status.tid),
   }
-  if (own === undefined)
-    return {
-      ...common,
-      name: processName,
-      signalMask: status.signalMask,
-      alternateStack: undefined,
-      clearTidAddress: 0n,
-      robustList: undefined,
-      rseq: undefined,
-    }
-  const alternateSize = own.big('alternateStackSize')
-  const [robustHead, rseqAddress] = [own.big('robustHead'), own.big('rseqAddress')]
+  if (own !== undefined) return { ...common, ...readKernelThread(own) }
   return {
     ...common,
-    name: own.text('name'),
-    signalMask: own.big('signalMask'),
-    alternateStack:
-      alternateSize > 0n
-        ? {
-            address: own.big('alternateStack'),
-            size: alternateSize,
-            flags: own.number('alternateStackFlags'),
-          }
-        : undefined,
-    clearTidAddress: own.big('clearTid'),
-    robustList: robustHead > 0n ? { head: robustHead, length: own.number('robustLength') } : undefined,
-    rseq:
-      rseqAddress > 0n
-        ? { address: rseqAddress, length: own.number('rseqLength'), signature: own.number('rseqSignature') }
-        : undefined,
+    name: processName,
+    signalMask: status.signalMask,
+    alternateStack: undefined,
+    clearTidAddress: 0n,
+    robustList: undefined,
+    rseq: undefined,
   }
 }
 

@@ -117,9 +117,7 @@ export interface Sealed {
   readonly elfHeader: Uint8Array
 }
 
-export const SEAL_NOTE_SIZE = writeNotes([
-  privateNote('seal', [makeRecord(recordKindNamed('seal'), {})]),
-]).length
+export const SEAL_NOTE_SIZE = writeNotes([privateNote('seal', [makeRecord('seal', {})])]).length
 
 export function sealNote(sealed: Sealed): Uint8Array {
   const kind = recordKindNamed('seal')
@@ -134,7 +132,7 @@ export function sealNote(sealed: Sealed): Uint8Array {
     elfChecksum: crc32(sealed.elfHeader),
   }
   // The last field is a checksum of the record before it; the record ends the descriptor.
-  const record = encodeRecords(kind, [makeRecord(kind, values)]).subarray(NOTE_HEADER_SIZE)
+  const record = encodeRecords(kind, [makeRecord('seal', values)]).subarray(NOTE_HEADER_SIZE)
   const sealChecksum = crc32(record.subarray(0, record.length - 4))
-  return writeNotes([privateNote('seal', [makeRecord(kind, { ...values, sealChecksum })])])
+  return writeNotes([privateNote('seal', [makeRecord('seal', { ...values, sealChecksum })])])
 }

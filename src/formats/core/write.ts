@@ -31,9 +31,9 @@ import { type Extent, PAGE_SIZE } from '../../model/memory.js'
 import type { Process, ProcessImage } from '../../model/process.js'
 import { writeExtent } from '../extent-file.js'
 import type { Loss, WriteOptions } from '../format.js'
-import { ownRecords, type PlacedContent } from './own-records.js'
+import { OwnRecords, type PlacedContent } from './own-records.js'
 import { type PlacedMapping, placeMappings } from './placement.js'
-import type { NoteRecord } from './private-notes.js'
+import type { RecordsByKind } from './private-notes.js'
 import type { RawCore } from './raw.js'
 import { read } from './read.js'
 import { sleeping } from './sleeping.js'
@@ -43,7 +43,7 @@ import { allNotes, SEAL_NOTE_SIZE, sealNote } from './write-notes.js'
 export type RecordsOf = (
   placed: readonly PlacedMapping[],
   content: ReadonlyMap<number, PlacedContent>,
-) => ReadonlyMap<string, readonly NoteRecord[]>
+) => RecordsByKind
 
 /** Bytes of an open file that a core keeps, and where they come from. */
 interface KeptContent extends PlacedContent {
@@ -152,8 +152,13 @@ function withContent(
 ): readonly Loss[] {
   const asleep = sleeping(process, image.isa, raw?.isa === image.isa ? raw : undefined)
   try {
-    const own = ownRecords(image, asleep.process, asleep.frames, raw)
-    work({ image, process: asleep.process, recordsOf: own.of, kept: keptContent(raw) })
+    const own = new OwnRecords(image, asleep.process, asleep.frames, raw)
+    work({
+      image,
+      process: asleep.process,
+      recordsOf: (placed, content) => own.of(placed, content),
+      kept: keptContent(raw),
+    })
     return [...otherProcesses(image, process), ...own.losses]
   } finally {
     asleep.close()

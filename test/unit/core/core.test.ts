@@ -45,7 +45,7 @@ describe('records of the private notes', () => {
     )
     fc.assert(
       fc.property(fc.array(values, { maxLength: 4 }), rows => {
-        const records = rows.map(row => makeRecord(kind, row as Parameters<typeof makeRecord>[1]))
+        const records = rows.map(row => makeRecord(kind.name, row as Parameters<typeof makeRecord>[1]))
         const bytes = encodeRecords(kind, records)
         const decoded = decodeRecords(kind, bytes)
         expect(
@@ -71,7 +71,7 @@ describe('records of the private notes', () => {
 
   test('what a newer writer appended to a record survives', () => {
     const kind = recordKindNamed('limit')
-    const bytes = encodeRecords(kind, [makeRecord(kind, { resource: 7, soft: 1n, hard: 2n })])
+    const bytes = encodeRecords(kind, [makeRecord(kind.name, { resource: 7, soft: 1n, hard: 2n })])
     const grown = new Uint8Array(bytes.length + 8)
     grown.set(bytes)
     grown.fill(0xab, bytes.length)
@@ -109,13 +109,11 @@ function writeSample(file: string): void {
   const image = someImage([process])
   writeCore(file, image, process, placed => {
     const records = new Map<string, NoteRecord[]>()
-    records.set('image', [
-      makeRecord(recordKindNamed('image'), { version: 1, machine: 62, pageSize: 4096, tool: 'test' }),
-    ])
+    records.set('image', [makeRecord('image', { version: 1, machine: 62, pageSize: 4096, tool: 'test' })])
     records.set('process', [
-      makeRecord(recordKindNamed('process'), { pid: 100, parent: 1, name: 'prog', executable: '/bin/prog' }),
+      makeRecord('process', { pid: 100, parent: 1, name: 'prog', executable: '/bin/prog' }),
     ])
-    records.set('thread', [makeRecord(recordKindNamed('thread'), { tid: 100, name: 'prog' })])
+    records.set('thread', [makeRecord('thread', { tid: 100, name: 'prog' })])
     records.set(
       'mapping',
       placed.map(({ mapping, offset, size }) => mappingRecord(mapping, offset, size)),
@@ -126,7 +124,7 @@ function writeSample(file: string): void {
 
 function mappingRecord(mapping: Mapping, offset: number, size: number): NoteRecord {
   const protection = (mapping.read ? 1 : 0) | (mapping.write ? 2 : 0) | (mapping.execute ? 4 : 0)
-  return makeRecord(recordKindNamed('mapping'), {
+  return makeRecord('mapping', {
     start: mapping.start,
     end: mapping.end,
     contentOffset: offset,
