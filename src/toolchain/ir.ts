@@ -191,6 +191,13 @@ export function targetsOf(instruction: string): string[] {
 
 export const successorsOf = (block: Block): string[] => targetsOf(block.instructions.at(-1)!)
 
+/** Makes the phis of a block take from `to` what they took from `from`. */
+export function renameInPhis(block: Block, from: string, to: string): void {
+  block.instructions = block.instructions.map(instruction =>
+    / = phi /.test(instruction) ? instruction.replace(`, %${from} ]`, `, %${to} ]`) : instruction,
+  )
+}
+
 /** Renames predecessor labels in the phis of `fn`: `rename` maps the old label to that of the block that now ends in the branch. */
 export function renamePredecessors(fn: IrFunction, rename: ReadonlyMap<string, string>): void {
   for (const block of fn.blocks)

@@ -9,9 +9,11 @@
 
 import { UsageError } from '../lib/errors.js'
 import { type CallGraph, PARK } from './call-graph.js'
+import { countedLoop, isBrief, loopsIn } from './counted-loops.js'
 import { Flow } from './flow.js'
 import { type Block, functionsOf, type IrFunction, type Module, parseCall, renamePredecessors } from './ir.js'
-import { isBrief, loopsIn, stripDeclarations, stripMine } from './strips.js'
+import { versionShortNests } from './short-nests.js'
+import { stripDeclarations, stripMine } from './strips.js'
 
 /** The word that polls test. */
 const REQUEST = '__imago_request'
@@ -105,23 +107,25 @@ function recursivePlaces(fn: IrFunction, graph: CallGraph, places: Map<Block, nu
  * next around such, once in a strip of iterations; in a short one not at all. Returns how many loops became strips.
  */
 function loopPlaces(fn: IrFunction, places: Map<Block, number>, first: number): number {
-  const done = new Set<string>()
+  /** Headers of loops that need nothing more. */
+  const done = versionShortNests(fn)
   let strips = 0
   for (const isInnermost of [true, false]) {
     const flow = new Flow(fn)
-    const candidates = [...flow.latches].filter(([label, [header]]) =>
-      isInnermost
-        ? loopsIn(flow, label, header!).length === 0
-        : !done.has(header!) && loopsIn(flow, label, header!).every(each => done.has(each)),
-    )
+    const candidates = [...flow.latches].filter(([label, [header]]) => {
+      const inside = loopsIn(flow, label, header!)
+      return !done.has(header!) && (isInnermost ? inside.length === 0 : inside.every(each => done.has(each)))
+    })
     for (const [label, headers] of candidates) {
-      const [header] = headers
       if (headers.size > 1 || places.has(flow.blocks.get(label)!)) continue
-      if (isBrief(fn, flow, label, header!)) {
+      const [header] = headers
+      const loop = countedLoop(fn, flow, label, header!)
+      if (loop === undefined) continue
+      if (isInnermost && isBrief(loop)) {
         done.add(header!)
         continue
       }
-      const made = stripMine(fn, flow, label, header!, first + strips, isInnermost)
+      const made = stripMine(fn, flow, loop, first + strips, isInnermost)
       if (made === undefined) continue
       done.add(header!).add(made.strip)
       places.set(made.again, 0)

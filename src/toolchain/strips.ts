@@ -13,75 +13,27 @@
  * For `<`, `<=`, `>` and `>=` any limit on this side of the bound is right. For `!=` the limit is the bound itself, or lies
  * so many whole steps ahead that the bound is not met before.
  */
+import { type CountedLoop, incoming, iterationsInStrip, PHI, shortTest } from './counted-loops.js'
 import type { Flow } from './flow.js'
-import { type Block, type IrFunction, parseCall } from './ir.js'
+import { type Block, type IrFunction, renameInPhis } from './ir.js'
 
-/** How long a strip may be: about so many instructions, tens of microseconds. */
-const STRIP = 65536
 /** Iterations in a strip of a loop around such loops: a millisecond or so. */
 const OUTER = 64
-/** What a call of unknown length counts for. */
-const CALL = 64
-
-const NAME = '%(?:"[^"]+"|[-\\w.$]+)'
-const VALUE = `(?:${NAME}|-?\\d+)`
-const BRANCH = new RegExp(`^  br i1 (${NAME}), label %("[^"]+"|[-\\w.$]+), label %("[^"]+"|[-\\w.$]+)`)
-const COMPARE = new RegExp(`^  ${NAME} = icmp (\\w+) (i32|i64|ptr) (${VALUE}), (${VALUE})`)
-const PHI = new RegExp(`^  (${NAME}) = phi (.+?) (\\[ .*\\])(.*)$`)
-
-/** A loop with one way in, one header, one latch. */
-interface CountedLoop {
-  readonly header: Block
-  readonly latch: Block
-  readonly before: string
-  readonly exit: string
-  readonly type: 'i32' | 'i64' | 'ptr'
-  /** The loop goes on while `next predicate bound`. */
-  readonly predicate: string
-  readonly counter: string
-  readonly next: string
-  readonly bound: string
-  readonly start: string
-  /** Added in each iteration; bytes for a pointer. */
-  readonly step: number
-  /** Instructions of an iteration, about. */
-  readonly cost: number
-  readonly calls: boolean
-}
-
-/** Whether the loop is short for certain and calls nothing: what is around it polls often enough. */
-export function isBrief(fn: IrFunction, flow: Flow, latch: string, header: string): boolean {
-  if (loopsIn(flow, latch, header).length > 0) return false
-  const loop = countedLoop(fn, flow, latch, header)
-  if (loop === undefined || loop.calls || !isNumber(loop.start) || !isNumber(loop.bound)) return false
-  const iterations = (Number(loop.bound) - Number(loop.start)) / loop.step
-  return iterations > 0 && iterations * loop.cost <= STRIP
-}
-
-/** Headers of the loops inside of a loop. */
-export function loopsIn(flow: Flow, latch: string, header: string): string[] {
-  const body = flow.loop(latch, header)
-  return [...flow.latches].flatMap(([from, to]) =>
-    body.has(from) ? [...to].filter(each => each !== header && body.has(each)) : [],
-  )
-}
 
 /**
- * Makes strips of a counted loop; `isInnermost` when no loop in it polls. Returns the block in which to poll, and the label
- * of the strip's head; undefined when it is not such a loop.
+ * Makes strips of a loop; `isInnermost` when no loop in it polls. Returns the block in which to poll, and the label of the
+ * strip's head; undefined when a strip would be longer than its counter can count.
  */
 export function stripMine(
   fn: IrFunction,
   flow: Flow,
-  latch: string,
-  header: string,
+  loop: CountedLoop,
   number: number,
   isInnermost: boolean,
 ): { again: Block; strip: string } | undefined {
-  const loop = countedLoop(fn, flow, latch, header)
-  if (loop === undefined) return undefined
-  const iterations = isInnermost ? Math.max(16, 2 ** Math.floor(Math.log2(STRIP / loop.cost))) : OUTER
+  const iterations = isInnermost ? iterationsInStrip(loop) : OUTER
   if (iterations * Math.abs(loop.step) >= 2 ** 30) return undefined
+  const [header, latch] = [loop.header.label, loop.latch.label]
   const block = (word: string): Block => ({ label: `imago.${word}.${number}`, instructions: [] })
   const [first, strip, end, again] = [block('first'), block('strip'), block('end'), block('again')]
   const limit = `%imago.limit.${number}`
@@ -96,7 +48,7 @@ export function stripMine(
   before.instructions.splice(
     -1,
     1,
-    ...shortTest(loop, iterations, limit),
+    ...shortTest(loop, loop.start, iterations, `${limit}.short`),
     `  br i1 ${limit}.short, label %${strip.label}, label %${first.label}${location}`,
   )
   first.instructions.push(
@@ -138,9 +90,7 @@ export function stripMine(
   fn.blocks.splice(fn.blocks.indexOf(loop.header), 0, first, strip)
   fn.blocks.splice(fn.blocks.indexOf(loop.latch) + 1, 0, end, again)
   const exit = flow.blocks.get(loop.exit)!
-  exit.instructions = exit.instructions.map(each =>
-    PHI.test(each) ? each.replace(`, %${latch} ]`, `, %${end.label} ]`) : each,
-  )
+  renameInPhis(exit, latch, end.label)
   return { again, strip: strip.label }
 }
 
@@ -150,31 +100,6 @@ export const stripDeclarations = ['i32', 'i64'].flatMap(type =>
     name => `declare ${type} @llvm.${name}.${type}(${type}, ${type})`,
   ),
 )
-
-const isNumber = (value: string) => /^-?\d+$/.test(value)
-
-function incoming(list: string, label: string): string {
-  for (const match of list.matchAll(/\[ (.+?), %("[^"]+"|[-\w.$]+) \]/g))
-    if (match[2] === label) return match[1]!
-  throw new Error(`no value from ${label} in ${list}`)
-}
-
-/**
- * Whether the loop is seen to be one strip, from the number that it counts up to or down from. That number often is the
- * same each time the loop is entered: then the comparison moves out of the loops around.
- */
-function shortTest(loop: CountedLoop, iterations: number, limit: string): string[] {
-  const most = iterations * Math.abs(loop.step)
-  if (loop.type !== 'ptr')
-    return [`  ${limit}.short = icmp ule ${loop.type} ${loop.step > 0 ? loop.bound : loop.start}, ${most}`]
-  const [high, low] = loop.step > 0 ? [loop.bound, loop.start] : [loop.start, loop.bound]
-  return [
-    `  ${limit}.high = ptrtoint ptr ${high} to i64`,
-    `  ${limit}.low = ptrtoint ptr ${low} to i64`,
-    `  ${limit}.way = sub i64 ${limit}.high, ${limit}.low`,
-    `  ${limit}.short = icmp ule i64 ${limit}.way, ${most}`,
-  ]
-}
 
 /** Instructions that make `name` the limit of the strip that begins after `first`. */
 function limitOf(loop: CountedLoop, first: string, iterations: number, name: string): string[] {
@@ -208,82 +133,4 @@ function limitOf(loop: CountedLoop, first: string, iterations: number, name: str
         ]
       : [`  ${name} = ${up ? 'add' : 'sub'} ${type} ${first}, ${name}.ahead`]),
   ]
-}
-
-const INVERSE: Readonly<Record<string, string>> = {
-  ...{ eq: 'ne', ne: 'eq', slt: 'sge', sge: 'slt', sle: 'sgt', sgt: 'sle' },
-  ...{ ult: 'uge', uge: 'ult', ule: 'ugt', ugt: 'ule' },
-}
-const SWAPPED: Readonly<Record<string, string>> = {
-  ...{ eq: 'eq', ne: 'ne', slt: 'sgt', sgt: 'slt', sle: 'sge', sge: 'sle' },
-  ...{ ult: 'ugt', ugt: 'ult', ule: 'uge', uge: 'ule' },
-}
-
-function countedLoop(
-  fn: IrFunction,
-  flow: Flow,
-  latchLabel: string,
-  header: string,
-): CountedLoop | undefined {
-  const body = flow.loop(latchLabel, header)
-  const entries = flow.predecessors.get(header)!.filter(each => !body.has(each))
-  const isNatural = [...body].every(
-    label => label === header || flow.predecessors.get(label)!.every(each => body.has(each)),
-  )
-  if (entries.length !== 1 || !isNatural || body.has(fn.blocks[0]!.label)) return undefined
-  if (!/^ {2}br label /.test(flow.blocks.get(entries[0]!)!.instructions.at(-1)!)) return undefined
-  const latch = flow.blocks.get(latchLabel)!
-  const branch = BRANCH.exec(latch.instructions.at(-1)!)
-  if (branch === null) return undefined
-  const instructions = [...body].flatMap(label => flow.blocks.get(label)!.instructions)
-  const definitions = new Map(
-    instructions.flatMap(each => {
-      const name = new RegExp(`^  (${NAME}) = `).exec(each)?.[1]
-      return name === undefined ? [] : [[name, each] as const]
-    }),
-  )
-  const compare = COMPARE.exec(definitions.get(branch[1]!) ?? '')
-  const [exit, goesOnIfTrue] = branch[2] === header ? [branch[3]!, true] : [branch[2]!, false]
-  if (compare === null || body.has(exit)) return undefined
-  let [predicate, next, bound] = [compare[1]!, compare[3]!, compare[4]!]
-  if (!definitions.has(next)) {
-    ;[next, bound] = [bound, next]
-    predicate = SWAPPED[predicate]!
-  }
-  if (!goesOnIfTrue) predicate = INVERSE[predicate]!
-  if (!definitions.has(next) || definitions.has(bound)) return undefined
-  const type = compare[2] as CountedLoop['type']
-  const advance =
-    type === 'ptr'
-      ? new RegExp(`^  ${NAME} = getelementptr (?:[a-z]+ )*i8, ptr (${NAME}), i64 (-?\\d+)`)
-      : new RegExp(`^  ${NAME} = add (?:[a-z]+ )*${type} (${NAME}), (-?\\d+)`)
-  const made = advance.exec(definitions.get(next)!)
-  const phi = PHI.exec(definitions.get(made?.[1] ?? '') ?? '')
-  if (made === null || phi === null || !flow.blocks.get(header)!.instructions.includes(phi[0]))
-    return undefined
-  const step = Number(made[2])
-  if (incoming(phi[3]!, latchLabel) !== next || !Number.isSafeInteger(step)) return undefined
-  const towards = step > 0 ? ['ne', 'slt', 'sle', 'ult', 'ule'] : ['ne', 'sgt', 'sge', 'ugt', 'uge']
-  if (step === 0 || !towards.includes(predicate) || (type === 'ptr' && predicate !== 'ne')) return undefined
-  return {
-    header: flow.blocks.get(header)!,
-    latch,
-    before: entries[0]!,
-    exit,
-    type,
-    predicate,
-    counter: made[1]!,
-    next,
-    bound,
-    start: incoming(phi[3]!, entries[0]!),
-    step,
-    cost: instructions.reduce((sum, each) => sum + (isCall(each) ? CALL : 1), 0),
-    calls: instructions.some(isCall),
-  }
-}
-
-function isCall(instruction: string): boolean {
-  if (!instruction.includes('call ')) return false
-  const callee = parseCall(instruction)?.callee
-  return callee === undefined || !callee.startsWith('@llvm.') || callee.startsWith('@llvm.mem')
 }

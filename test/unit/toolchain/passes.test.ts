@@ -110,6 +110,61 @@ out:
     expect(insertPolls(calling, new CallGraph(calling), everyCycle)).toBe(1)
   })
 
+  /** `for (i) for (j = from; j < n; j++) sum++`, `from` and `n` as given. */
+  const nest = (from: string, bound: string) =>
+    module(`
+define i64 @f(i64 %m, i64 %n, ptr %p) {
+entry:
+  br label %outer
+outer:
+  %i = phi i64 [ 0, %entry ], [ %i2, %last ]
+  %s = phi i64 [ 0, %entry ], [ %s3, %last ]
+  %k = load i64, ptr %p
+  br label %inner
+inner:
+  %j = phi i64 [ ${from}, %outer ], [ %j2, %inner ]
+  %t = phi i64 [ %s, %outer ], [ %t2, %inner ]
+  %t2 = add i64 %t, %j
+  %j2 = add nsw i64 %j, 1
+  %c = icmp slt i64 %j2, ${bound}
+  br i1 %c, label %inner, label %last
+last:
+  %s3 = phi i64 [ %t2, %inner ]
+  %i2 = add nuw i64 %i, 1
+  %d = icmp eq i64 %i2, %m
+  br i1 %d, label %out, label %outer
+out:
+  %r = phi i64 [ %s3, %last ]
+  ret i64 %r
+}`)
+  const blockOf = (program: ReturnType<typeof module>, label: string) =>
+    functionsOf(program)[0]!
+      .blocks.find(each => each.label === label)
+      ?.instructions.join('\n')
+
+  it('leaves a loop as it is in a version of the loop around for when it is short', () => {
+    const program = nest('0', '%n')
+    expect(insertPolls(program, new CallGraph(program), everyCycle)).toBe(3)
+    expect(blockOf(program, 'entry')).toContain(
+      'br i1 %imago.short.0.0, label %imago.short.0, label %imago.long.0',
+    )
+    expect(blockOf(program, 'inner.short.0')).toContain('icmp slt i64 %j2.short.0, %n\n')
+    expect(blockOf(program, 'inner')).toContain('icmp slt i64 %j2, %imago.limit.0')
+    expect(blockOf(program, 'out')).toContain('[ %s3, %imago.end.2 ], [ %s3.short.0, %imago.end.1 ]')
+  })
+
+  it('makes no other version when only the loop around knows how often a loop runs', () => {
+    const program = nest('0', '%k')
+    expect(insertPolls(program, new CallGraph(program), everyCycle)).toBe(2)
+    expect(printModule(program)).not.toContain('.short.0:')
+  })
+
+  it('takes a loop for short by its way, not by its end: one from far below zero to zero is long', () => {
+    const program = nest('-4000000000', '0')
+    expect(insertPolls(program, new CallGraph(program), everyCycle)).toBe(2)
+    expect(blockOf(program, 'outer')).toContain('%imago.limit.0.short.way = sub i64 0, -4000000000')
+  })
+
   it('puts none where the program polls by itself', () => {
     const program = loop()
     expect(insertPolls(program, new CallGraph(program), parsePolicy(['explicit']))).toBe(0)
