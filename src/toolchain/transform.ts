@@ -7,6 +7,7 @@ import { neutralize, prepare } from './prepare.js'
 import { USER_MAIN } from './program.js'
 import { renameLibraryCalls } from './renames.js'
 import { addShadowFrames, type ShadowFrames } from './shadow-frames.js'
+import { dropTailMarks } from './tail-marks.js'
 import { lowerThreadLocals } from './thread-locals.js'
 import { type Tools, targets } from './tools.js'
 import { refuseUnsupported } from './unsupported.js'
@@ -39,6 +40,7 @@ export async function transform(tools: Tools, linked: string, policy: PollPolicy
   lowerThreadLocals(polled)
   renameLibraryCalls(polled)
   lowerVariadics(polled)
+  dropTailMarks(polled)
   declareMemcpy(polled)
   const polls = insertPolls(polled, new CallGraph(polled), policy)
   const migratable = new CallGraph(polled).reaching([PARK])

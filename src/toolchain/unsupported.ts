@@ -32,6 +32,12 @@ const refusals: readonly Refusal[] = [
     ),
   },
   {
+    what: 'a call that must be a tail call (musttail)',
+    hint: 'the caller’s frame has to stay while the callee may be moved; write a loop',
+    onlyMigratable: true,
+    test: instruction => /^\s+(?:%\S+ = )?musttail call /.test(instruction),
+  },
+  {
     what: 'inline assembler',
     hint: 'write it in C: the program is compiled for two ISAs',
     onlyMigratable: false,

@@ -72,8 +72,7 @@ function lowerBody(fn: IrFunction, lowered: ReadonlySet<string>): void {
       const area = `%imago.va${counter++}`
       const { type, stores } = layOut(call.args.slice(count), area)
       areas.push(`  ${area} = alloca ${type}, align 16`)
-      // A tail call promises not to look at the caller's locals, and the area is one.
-      const before = call.before.replace(/\.\.\.\) *$/, 'ptr) ').replace(/\b(?:must)?tail call /, 'call ')
+      const before = call.before.replace(/\.\.\.\) *$/, 'ptr) ')
       const args = [...call.args.slice(0, count), `ptr ${area}`]
       out.push(...stores, `${before}${call.callee}(${args.join(', ')}${call.after}`)
     }
