@@ -5,7 +5,6 @@ import { expect } from 'vitest'
 import { liveProcess } from '../../../src/engines/live-process.js'
 import { engine } from '../../../src/engines/preload/engine.js'
 import { findPart } from '../../../src/lib/parts.js'
-import type { IsaName } from '../../../src/model/process.js'
 import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { sharedFolder, temporaryFolder } from '../../helpers/temporary-folder.js'
@@ -69,10 +68,10 @@ export const athome = (workload: Workload, times = 1): string => atHome(workload
 
 /**
  * How long a program stays before each of its moves, in milliseconds: at random, so that all of them together take most of its run.
- * What is emulated is slower, thrice at least.
+ * `slower`: how many times as long as at home it takes where it stays.
  */
-export function randomStay(workload: Workload, moves: number, isa: IsaName): number {
-  return ((Math.random() * atHome(workload, 1).duration * 0.8) / moves) * (isa === 'aarch64' ? 2 : 1)
+export function randomStay(workload: Workload, moves: number, slower: number): number {
+  return ((Math.random() * atHome(workload, 1).duration * 0.8) / moves) * slower
 }
 
 /** By workload and number of moves: the length of a run that was enough the last time. */

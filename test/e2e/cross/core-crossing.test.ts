@@ -61,6 +61,9 @@ function isUnderWay(pid: number, isa: IsaName): boolean {
   return canBeAsked(pid) && (isa === 'x86-64' || processorTime(pid) >= WARM_UP)
 }
 
+/** What is emulated is slower, thrice at least. */
+const SLOWER = 2
+
 /** Some times what an emulator takes to begin. */
 const WARM_UP = 10
 
@@ -100,7 +103,7 @@ async function travel(
       ended = true
     })
     while (!ended && !isUnderWay(running.pid, isa)) await sleep(5) // it has only just been started
-    await sleep(randomStay(workload, wanted, isa))
+    await sleep(randomStay(workload, wanted, isa === 'aarch64' ? SLOWER : 1))
     const image = path.join(temporaryFolder(), 'image')
     try {
       await engine.checkpoint(running.pid, { output: image, stop: true })

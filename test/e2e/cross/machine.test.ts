@@ -10,6 +10,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Arm64Machine } from '../../../src/engines/arm64-machine/machine.js'
 import { requireProgram } from '../../../src/engines/criu/program.js'
 import { capabilitiesOfHost } from '../../../src/engines/live-process.js'
+import type { IsaName } from '../../../src/model/process.js'
 import { retargetImage } from '../../../src/retarget/retarget-image.js'
 import { imago } from '../../helpers/imago.js'
 import { rounds } from '../../helpers/rounds.js'
@@ -22,8 +23,8 @@ import { travellingWords, type Workload, workloads } from './workloads.js'
 const all = process.env.IMAGO_FULL === '1' ? ['is', 'cg', 'ep', 'mg', 'ft', 'threads', 'files'] : undefined
 const travellers = new Set(all ?? ['is', 'threads', 'files'])
 const hoppers = new Set(all ?? ['threads'])
-/** How long a program may take from its last move to its end, ms: on a busy host minutes. */
-const PATIENCE = 240_000
+/** How many times as long as on this host a program takes in the machine; it is between 7 and 60. */
+const SLOWER = 20
 const here = new Here()
 let machine: InMachine | undefined
 
@@ -51,45 +52,45 @@ async function travel(
   wanted: number,
   times: number,
 ): Promise<{ output: string; moves: number }> {
-  let moves = 0
+  const { name } = workload
   const folder = temporaryFolder()
   build(workload, folder)
-  const words = travellingWords(workload, folder, times)
+  const stays = Array.from({ length: wanted }, (_, i) =>
+    randomStay(workload, wanted, i % 2 === Number(from === here) ? SLOWER : 1),
+  )
   let [place, other] = [from, to]
-  const pid = await place.start(folder, workload.name, words)
-  while (moves < wanted) {
-    await sleep(randomStay(workload, wanted, place.isa))
-    if (!(await place.running(pid))) break
-    const image = path.join(temporaryFolder(), `image-${moves}`)
+  const pid = await place.start(folder, name, travellingWords(workload, folder, times))
+  let moves = 0
+  for (const stay of stays) {
+    await sleep(stay)
     try {
-      await place.freeze(pid, folder, workload.name, image)
+      await place.freeze(pid, folder, name)
     } catch (error) {
       // It may have ended before it came to a migration point.
       if (!(await place.running(pid))) break
       throw error
     }
-    const moved = `${image}.${other.isa}`
-    const program = path.join(folder, `${workload.name}.imago.json`)
-    await retargetImage({
-      source: image,
-      target: moved,
-      to: other.isa,
-      program,
-      capabilities: capabilitiesOfHost(other.isa),
-    })
-    await other.wake(pid, folder, workload.name, moved)
+    await becomes(other.isa, folder, name)
+    await other.wake(pid, folder, name)
     ;[place, other] = [other, place]
     moves++
   }
-  await ended(place, pid)
-  await place.fetch(folder, workload.name)
+  await place.finish(pid, folder, name)
   return { output: fs.readFileSync(path.join(folder, 'out'), 'utf8'), moves }
 }
 
-/** Waits for its end, but not for ever. */
-async function ended(place: Place, pid: number): Promise<void> {
-  for (const limit = performance.now() + PATIENCE; await place.running(pid); await sleep(50))
-    if (performance.now() > limit) throw new Error(`process ${pid} has not ended on ${place.isa}`)
+/** Makes FOLDER/image an image of the other ISA. */
+async function becomes(isa: IsaName, folder: string, name: string): Promise<void> {
+  const [image, moved] = ['image', 'moved'].map(each => path.join(folder, each)) as [string, string]
+  await retargetImage({
+    source: image,
+    target: moved,
+    to: isa,
+    program: path.join(folder, `${name}.imago.json`),
+    capabilities: capabilitiesOfHost(isa),
+  })
+  fs.rmSync(image, { recursive: true })
+  fs.renameSync(moved, image)
 }
 
 const kinds = [
@@ -141,19 +142,15 @@ test('IS dumped on aarch64 and rebuilt for x86-64: the pages of the manual notes
   const freeze = async (place: Place, words: readonly string[]) => {
     const pid = await place.start(folder, 'is', words)
     await sleep(300)
-    await place.freeze(pid, folder, 'is', image(place.isa))
+    await place.freeze(pid, folder, 'is')
+    fs.cpSync(path.join(folder, 'image'), image(place.isa), { recursive: true })
     return pid
   }
   await freeze(here, ['S', '10000']) // this one does not go on: long enough to be met
-  fs.rmSync(path.join(folder, 'out'))
+  for (const name of ['out', 'image']) fs.rmSync(path.join(folder, name), { recursive: true })
   const pid = await freeze(machine!, workload.travelling)
-  await retargetImage({
-    source: image('aarch64'),
-    target: image('rebuilt'),
-    to: 'x86-64',
-    program: path.join(folder, 'is.imago.json'),
-    capabilities: capabilitiesOfHost('x86-64'),
-  })
+  await becomes('x86-64', folder, 'is')
+  fs.cpSync(path.join(folder, 'image'), image('rebuilt'), { recursive: true })
   const [x86, arm, rebuilt] = ['x86-64', 'aarch64', 'rebuilt'].map(name => pagesOf(image(name)))
 
   for (const original of [x86!, arm!]) {
@@ -180,7 +177,7 @@ test('IS dumped on aarch64 and rebuilt for x86-64: the pages of the manual notes
     expect(bytesOf(kept).equals(bytesOf(before))).toBe(true)
   }
 
-  await here.wake(pid, folder, 'is', image('rebuilt'))
-  await ended(here, pid)
+  await here.wake(pid, folder, 'is')
+  await here.finish(pid)
   expect(fs.readFileSync(path.join(folder, 'out'), 'utf8')).toBe(athome(workload))
 })

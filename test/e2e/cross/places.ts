@@ -6,7 +6,8 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { onTestFinished } from 'vitest'
+import { expect, onTestFinished } from 'vitest'
+import type { Answer } from '../../../src/engines/arm64-machine/agent.js'
 import { Arm64Machine, quote } from '../../../src/engines/arm64-machine/machine.js'
 import { RestoredChild } from '../../../src/engines/criu/child.js'
 import { engine } from '../../../src/engines/criu/engine.js'
@@ -14,24 +15,23 @@ import { ElfFile } from '../../../src/lib/elf.js'
 import { PeerError } from '../../../src/lib/errors.js'
 import type { IsaName } from '../../../src/model/process.js'
 import { runtimeSymbols } from '../../../src/toolchain/program.js'
+import { spawnSync } from '../../helpers/bounded.js'
 
 export interface Place {
   readonly isa: IsaName
   /** Starts `FOLDER/NAME_ISA WORDS…` with its output in FOLDER/out. */
   start(folder: string, name: string, words: readonly string[]): Promise<number>
-  /** Freezes it at a migration point into `image` (a folder of this host) and ends it. What it wrote comes along. */
-  freeze(pid: number, folder: string, name: string, image: string): Promise<void>
-  /** Takes over what the program wrote and wakes it up. */
-  wake(pid: number, folder: string, name: string, image: string): Promise<void>
+  /** Freezes it at a migration point into FOLDER/image and ends it. What it wrote is in FOLDER of this host then. */
+  freeze(pid: number, folder: string, name: string): Promise<void>
+  /** Takes over what the program wrote, and wakes it up from FOLDER/image, which goes. */
+  wake(pid: number, folder: string, name: string): Promise<void>
   running(pid: number): Promise<boolean>
-  /** What the program has written to FOLDER/out, brought here when it ended elsewhere. */
-  fetch(folder: string, name: string): Promise<void>
+  /** Waits for its end, but not for ever. What it wrote is in FOLDER of this host then. */
+  finish(pid: number, folder: string, name: string): Promise<void>
 }
 
-/** Files of the program in its folder: all but binaries and the description. */
-function written(folder: string, name: string): string[] {
-  return fs.readdirSync(folder).filter(file => !file.startsWith(name))
-}
+/** How long a program may take from its last move to its end, ms: on a busy host minutes. */
+const PATIENCE = 240_000
 
 /** Ends one that a failed test has left behind; the id may be another's by now. */
 function end(pid: number, program: string): void {
@@ -57,8 +57,8 @@ export class Here implements Place {
     return child.pid!
   }
 
-  async freeze(pid: number, _folder: string, _name: string, image: string): Promise<void> {
-    await engine.checkpoint(pid, { output: image, stop: true })
+  async freeze(pid: number, folder: string): Promise<void> {
+    await engine.checkpoint(pid, { output: path.join(folder, 'image'), stop: true })
     // A program that came back is a child of this process, which nobody else waits for.
     for (let i = 0; fs.existsSync(`/proc/${pid}`); i++) {
       if (i === 10_000) throw new Error(`process ${pid} was frozen and ended, and is there still`)
@@ -67,8 +67,10 @@ export class Here implements Place {
     }
   }
 
-  async wake(pid: number, folder: string, name: string, image: string): Promise<void> {
+  async wake(pid: number, folder: string, name: string): Promise<void> {
+    const image = path.join(folder, 'image')
     const restored = await engine.restore(image, { detach: true })
+    fs.rmSync(image, { recursive: true })
     onTestFinished(() => end(restored.pid, path.join(folder, `${name}_x86-64`)))
     if (restored.pid !== pid) throw new PeerError('another pid', { found: restored.pid, expected: pid })
   }
@@ -81,7 +83,10 @@ export class Here implements Place {
     }
   }
 
-  async fetch(): Promise<void> {}
+  async finish(pid: number): Promise<void> {
+    for (const limit = performance.now() + PATIENCE; await this.running(pid); await sleep(20))
+      if (performance.now() > limit) throw new Error(`process ${pid} has not ended on this host`)
+  }
 }
 
 /**
@@ -99,6 +104,7 @@ function freeIdHere(): number {
 }
 const THREADS = 16
 
+/** An emulated processor has its price by the command: whatever happens to a program on one occasion is one command, its folder with it. */
 export class InMachine implements Place {
   readonly isa = 'aarch64'
   readonly #machine: Arm64Machine
@@ -111,86 +117,110 @@ export class InMachine implements Place {
     return new InMachine(await Arm64Machine.boot())
   }
 
-  must(command: string) {
-    return this.#machine.must(command)
-  }
-
   stop(): Promise<void> {
     return this.#machine.stop()
   }
 
-  async #prepare(folder: string, name: string): Promise<void> {
-    const mode = (file: string) => fs.statSync(file).mode & 0o777
-    await this.#machine.must(
-      `rm -rf ${quote(folder)}; mkdir -p ${quote(folder)}; chmod ${mode(folder).toString(8)} ${quote(folder)}`,
-    )
-    const binary = `${folder}/${name}_aarch64`
-    await this.#machine.putFile(binary, fs.readFileSync(binary), mode(binary))
-    for (const file of written(folder, name))
-      await this.#machine.putFile(
-        `${folder}/${file}`,
-        fs.readFileSync(path.join(folder, file)),
-        mode(path.join(folder, file)),
-      )
-  }
-
   async start(folder: string, name: string, words: readonly string[]): Promise<number> {
-    await this.#prepare(folder, name)
     const command = [`${folder}/${name}_aarch64`, ...words].map(quote).join(' ')
     const pid = await this.#machine.must(
-      `cd ${quote(folder)}; echo ${freeIdHere() - 1} > /proc/sys/kernel/ns_last_pid;` +
-        ` setsid ${command} </dev/null >out 2>&1 & echo $!`,
+      `${arrive(folder)}
+      echo ${freeIdHere() - 1} > /proc/sys/kernel/ns_last_pid
+      setsid ${command} < /dev/null > out 2>&1 &
+      echo $!`,
+      { input: packed(folder, name) },
     )
     return Number(pid.trim())
   }
 
-  /** As src/engines/migration-point.ts does on a live process of its own host. */
-  async #park(pid: number, binary: string): Promise<void> {
-    const elf = ElfFile.open(binary)
-    const addresses = [runtimeSymbols.request, runtimeSymbols.parkedCount, runtimeSymbols.threadCount].map(
-      name => elf.symbols.named(name)!.address,
-    )
-    elf.close()
-    const word = (address: bigint) =>
-      `dd if=/proc/${pid}/mem bs=8 skip=${address / 8n} count=1 2>/dev/null | od -An -tu8`
-    await this.#machine.must(
-      `mkdir -p /tmp; touch /tmp/imago-park-${pid}; kill -12 ${pid}; for i in $(seq 3000); do [ -d /proc/${pid} ] || exit 1; r=$(${word(addresses[0]!)}); p=$(${word(addresses[1]!)}); t=$(${word(addresses[2]!)});` +
-        ` [ $r -ne 0 ] && [ $p -ge $t ] && [ $(ls /proc/${pid}/task | wc -l) -le $t ] && exit 0; sleep 0.01; done; exit 1`,
+  /**
+   * As src/engines/migration-point.ts does on a live process of its own host: when it has a handler for SIGUSR2 it is asked to park,
+   * and has parked when all its threads are in futex(2), number 98, on the word that asks them.
+   */
+  async freeze(pid: number, folder: string, name: string): Promise<void> {
+    const request = addressOf(runtimeSymbols.request, `${folder}/${name}_aarch64`)
+    const frozen = await this.#machine.run(
+      `cd ${quote(folder)}
+      until grep -q '^SigCgt:.*[89a-f]..$' /proc/${pid}/status; do [ -d /proc/${pid} ] || exit 1; sleep 0.01; done
+      touch /tmp/imago-park-${pid}
+      kill -12 ${pid}
+      while grep -qv '^98 ${request} ' /proc/${pid}/task/*/syscall; do sleep 0.01; done
+      mkdir image
+      criu dump -t ${pid} -D image -o /dump.log --shell-job >&2 || exit 1
+      ${DEPART}`,
       { timeout: 60_000 },
     )
+    unpack(frozen, folder, name)
   }
 
-  async freeze(pid: number, folder: string, name: string, image: string): Promise<void> {
-    await this.#park(pid, `${folder}/${name}_aarch64`)
+  async wake(_pid: number, folder: string, name: string): Promise<void> {
     await this.#machine.must(
-      `rm -rf /image; mkdir /image; criu dump -t ${pid} -D /image -o /dump.log --shell-job`,
-      { timeout: 60_000 },
+      `${arrive(folder)}
+      setsid criu restore -D image -o /restore.log --shell-job -d < /dev/null > /dev/null 2>&1 ||
+        { grep -i error /restore.log | tail -5 >&2; exit 1; }
+      rm -rf image`,
+      { input: packed(folder, name), timeout: 60_000 },
     )
-    await this.#machine.getFolder('/image', image)
-    await this.fetch(folder, name)
-  }
-
-  async wake(pid: number, folder: string, name: string, image: string): Promise<void> {
-    await this.#prepare(folder, name)
-    await this.#machine.must('rm -rf /image; mkdir /image')
-    await this.#machine.putFolder(image, '/image')
-    const { code } = await this.#machine.run(
-      'setsid criu restore -D /image -o /restore.log -v4 --shell-job -d </dev/null >/dev/null 2>&1',
-      { timeout: 60_000 },
-    )
-    if (code !== 0)
-      throw new Error(
-        `criu in the machine could not restore ${pid}: ${await this.#machine.must('grep -i error /restore.log | tail -5')}`,
-      )
   }
 
   async running(pid: number): Promise<boolean> {
-    return (await this.#machine.run(`grep -q '^State:.[^Z]' /proc/${pid}/status`)).code === 0
+    return (await this.#machine.run(isRunning(pid))).code === 0
   }
 
-  async fetch(folder: string, name: string): Promise<void> {
-    const names = (await this.#machine.must(`ls ${quote(folder)}`)).trim().split('\n')
-    for (const file of names.filter(each => !each.startsWith(name)))
-      fs.writeFileSync(path.join(folder, file), await this.#machine.getFile(`${folder}/${file}`))
+  async finish(pid: number, folder: string, name: string): Promise<void> {
+    const ended = await this.#machine.run(
+      `cd ${quote(folder)}
+      while ${isRunning(pid)}; do sleep 0.1; done
+      ${DEPART}`,
+      { timeout: PATIENCE },
+    )
+    unpack(ended, folder, name)
+  }
+}
+
+const isRunning = (pid: number) => `grep -q '^State:.[^Z]' /proc/${pid}/status`
+
+/** The program's folder, with what came with the command, becomes the machine's, and the current one. */
+const arrive = (folder: string) =>
+  `mkdir -p ${quote(folder)} && cd ${quote(folder)} && rm -rf ./* && tar -xpf - || exit 1`
+
+/** The current folder becomes the answer. */
+const DEPART = 'tar -cf - .'
+
+/** All that the program needs on the other side, as a tar. */
+function packed(folder: string, name: string): Buffer {
+  const words = [
+    '-C',
+    folder,
+    '--exclude',
+    `${name}_x86-64`,
+    '--exclude',
+    `${name}.imago.json`,
+    '-cf',
+    '-',
+    '.',
+  ]
+  const { status, stdout, stderr } = spawnSync('tar', words, { maxBuffer: 2 ** 30 })
+  expect(status, String(stderr)).toBe(0)
+  return stdout
+}
+
+/** What a program left in the machine becomes its folder here; only its binaries stay. */
+function unpack(answer: Answer, folder: string, name: string): void {
+  if (answer.code !== 0)
+    throw new PeerError('the program did not leave the machine', { found: answer.stderr })
+  for (const file of fs.readdirSync(folder))
+    if (!file.startsWith(name)) fs.rmSync(path.join(folder, file), { recursive: true })
+  const words = ['-C', folder, '--no-same-owner', '--exclude', `${name}_aarch64`, '-xpf', '-']
+  const { status, stderr } = spawnSync('tar', words, { input: answer.stdout })
+  expect(status, String(stderr)).toBe(0)
+}
+
+function addressOf(symbol: string, program: string): string {
+  const elf = ElfFile.open(program)
+  try {
+    return `0x${elf.symbols.named(symbol)!.address.toString(16)}`
+  } finally {
+    elf.close()
   }
 }
