@@ -104,7 +104,7 @@ function freeIdHere(): number {
 }
 const THREADS = 16
 
-/** An emulated processor has its price by the command: whatever happens to a program on one occasion is one command, its folder with it. */
+/** A command costs a tenth of a second there: all that happens to a program on one occasion is one, and its folder goes with it. */
 export class InMachine implements Place {
   readonly isa = 'aarch64'
   readonly #machine: Arm64Machine
@@ -146,7 +146,7 @@ export class InMachine implements Place {
       kill -12 ${pid}
       while grep -qv '^98 ${request} ' /proc/${pid}/task/*/syscall; do sleep 0.01; done
       mkdir image
-      criu dump -t ${pid} -D image -o /dump.log --shell-job >&2 || exit 1
+      criu dump -t ${pid} -D image -o /dump.log --shell-job >&2 || ${failsBy('/dump.log')}
       ${DEPART}`,
       { timeout: 60_000 },
     )
@@ -156,8 +156,7 @@ export class InMachine implements Place {
   async wake(_pid: number, folder: string, name: string): Promise<void> {
     await this.#machine.must(
       `${arrive(folder)}
-      setsid criu restore -D image -o /restore.log --shell-job -d < /dev/null > /dev/null 2>&1 ||
-        { grep -i error /restore.log | tail -5 >&2; exit 1; }
+      setsid criu restore -D image -o /restore.log --shell-job -d < /dev/null > /dev/null 2>&1 || ${failsBy('/restore.log')}
       rm -rf image`,
       { input: packed(folder, name), timeout: 60_000 },
     )
@@ -180,26 +179,19 @@ export class InMachine implements Place {
 
 const isRunning = (pid: number) => `grep -q '^State:.[^Z]' /proc/${pid}/status`
 
-/** The program's folder, with what came with the command, becomes the machine's, and the current one. */
-const arrive = (folder: string) =>
-  `mkdir -p ${quote(folder)} && cd ${quote(folder)} && rm -rf ./* && tar -xpf - || exit 1`
+/** The command fails, with the errors in criu's log. */
+const failsBy = (log: string) => `{ grep -i error ${log} | tail -5 >&2; exit 1; }`
 
-/** The current folder becomes the answer. */
-const DEPART = 'tar -cf - .'
+/** The program's folder, with what came with the command, becomes the machine's, and the current one. */
+const arrive = (folder: string) => `mkdir -p ${quote(folder)} && cd ${quote(folder)} && tar -xpf - || exit 1`
+
+/** What is in the current folder becomes the answer, and goes. */
+const DEPART = 'tar -cf - . && rm -rf ./*'
 
 /** All that the program needs on the other side, as a tar. */
 function packed(folder: string, name: string): Buffer {
-  const words = [
-    '-C',
-    folder,
-    '--exclude',
-    `${name}_x86-64`,
-    '--exclude',
-    `${name}.imago.json`,
-    '-cf',
-    '-',
-    '.',
-  ]
+  const elsewhere = [`--exclude=${name}_x86-64`, `--exclude=${name}.imago.json`]
+  const words = ['-C', folder, ...elsewhere, '-cf', '-', '.']
   const { status, stdout, stderr } = spawnSync('tar', words, { maxBuffer: 2 ** 30 })
   expect(status, String(stderr)).toBe(0)
   return stdout
@@ -211,7 +203,7 @@ function unpack(answer: Answer, folder: string, name: string): void {
     throw new PeerError('the program did not leave the machine', { found: answer.stderr })
   for (const file of fs.readdirSync(folder))
     if (!file.startsWith(name)) fs.rmSync(path.join(folder, file), { recursive: true })
-  const words = ['-C', folder, '--no-same-owner', '--exclude', `${name}_aarch64`, '-xpf', '-']
+  const words = ['-C', folder, '--no-same-owner', `--exclude=${name}_aarch64`, '-xpf', '-']
   const { status, stderr } = spawnSync('tar', words, { input: answer.stdout })
   expect(status, String(stderr)).toBe(0)
 }
