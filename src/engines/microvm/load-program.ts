@@ -5,7 +5,17 @@
 import crypto from 'node:crypto'
 import { LOWEST_ADDRESS, PIE_BASE, type ProgramRoom, STACK_SIZE } from '../../formats/microvm/guest-layout.js'
 import { FileSource } from '../../lib/byte-source.js'
-import { EM, ET, PF, PT, readElfHeader, readNotes, readProgramHeaders } from '../../lib/elf-header.js'
+import {
+  type ElfHeader,
+  EM,
+  ET,
+  PF,
+  type ProgramHeader,
+  PT,
+  readElfHeader,
+  readNotes,
+  readProgramHeaders,
+} from '../../lib/elf-header.js'
 import { LossError, UnreadableError, UsageError } from '../../lib/errors.js'
 import { PAGE_SIZE } from '../../model/memory.js'
 import type { ProcessState } from './guest.js'
@@ -34,67 +44,27 @@ export function loadProgram(
   const source = new FileSource(file)
   try {
     const header = readElfHeader(source)
-    if (header.machine !== EM.X86_64)
-      throw new UsageError('the program is not for x86-64', { file, hint: 'guests are x86-64 programs' })
     const segments = readProgramHeaders(source, header)
-    if (segments.some(segment => segment.type === PT.INTERP))
-      throw new UsageError('the program is dynamically linked', {
-        file,
-        hint: 'link it with -static (musl-gcc -static, or go build with CGO_ENABLED=0)',
-      })
-    if (header.type !== ET.EXEC && header.type !== ET.DYN)
-      throw new UnreadableError('not an executable', { file })
+    refuseOtherKinds(header, segments, file)
+    process.boundToCpu ||= segments.some(segment => segment.type === PT.NOTE && isOfGlibc(source, segment))
     const base = header.type === ET.DYN ? PIE_BASE : 0
-    const stackBottom = room.top - room.stackSize
-
     let end = 0
     let headersAt = 0
     for (const segment of segments) {
-      if (segment.type === PT.NOTE)
-        process.boundToCpu ||= readNotes(source, segment).some(
-          note => note.name === 'GNU' && note.type === NT_GNU_ABI_TAG,
-        )
       if (segment.type !== PT.LOAD || segment.memorySize === 0) continue
       const address = base + Number(segment.virtualAddress)
-      const segmentEnd = address + segment.memorySize
-      if (address < room.lowest || segmentEnd + PAGE_SIZE > stackBottom)
-        throw new UsageError('the program does not fit into the memory of the guest', {
-          file,
-          address: BigInt(address),
-          expected: `addresses from 0x${room.lowest.toString(16)} to 0x${(stackBottom - PAGE_SIZE).toString(16)}`,
-          hint:
-            room.top === memory.memorySize
-              ? 'give more memory: --memory 256M'
-              : `link it lower: -Wl,-Ttext-segment=0x${room.lowest.toString(16)} -Wl,-z,max-page-size=4096`,
-        })
-      if (segment.fileSize > segment.memorySize)
-        throw new UnreadableError('a segment is longer in the file than in memory', { file })
-      const protection =
-        (segment.flags & PF.R ? Protection.read : 0) |
-        (segment.flags & PF.W ? Protection.write : 0) |
-        (segment.flags & PF.X ? Protection.execute : 0)
-      if ((protection & 6) === 6)
-        throw new LossError('a segment of the program is writable and executable', {
-          file,
-          address: BigInt(address),
-          hint: 'link it without -N; a guest may not write what it executes',
-        })
-      const start = pageDown(address)
-      if (memory.mappings.within(start, pageUp(segmentEnd)).length > 0)
-        throw new UnreadableError('segments of the program share a page', { file, address: BigInt(start) })
-      memory.map(start, pageUp(segmentEnd), protection, 'program')
-      source.readInto(memory.bytes.subarray(address, address + segment.fileSize), segment.offset)
+      loadSegment(memory, source, segment, address, room)
       if (
         segment.offset <= header.programHeaderOffset &&
         header.programHeaderOffset < segment.offset + segment.fileSize
       )
         headersAt = address + header.programHeaderOffset - segment.offset
-      end = Math.max(end, segmentEnd)
+      end = Math.max(end, address + segment.memorySize)
     }
     if (end === 0) throw new UnreadableError('the program has nothing to load', { file })
     process.brkStart = pageUp(end)
     process.brk = process.brkStart
-    memory.map(stackBottom, room.top, Protection.read | Protection.write, '[stack]')
+    memory.map(room.top - room.stackSize, room.top, Protection.read | Protection.write, '[stack]')
     const entry = base + Number(header.entry)
     const auxiliary: Array<[number, number]> = [
       [3, headersAt], // AT_PHDR
@@ -113,6 +83,66 @@ export function loadProgram(
   } finally {
     source.close()
   }
+}
+
+function refuseOtherKinds(header: ElfHeader, segments: readonly ProgramHeader[], file: string): void {
+  if (header.machine !== EM.X86_64)
+    throw new UsageError('the program is not for x86-64', { file, hint: 'guests are x86-64 programs' })
+  if (segments.some(segment => segment.type === PT.INTERP))
+    throw new UsageError('the program is dynamically linked', {
+      file,
+      hint: 'link it with -static (musl-gcc -static, or go build with CGO_ENABLED=0)',
+    })
+  if (header.type !== ET.EXEC && header.type !== ET.DYN)
+    throw new UnreadableError('not an executable', { file })
+}
+
+/** glibc's start files bring this note. */
+function isOfGlibc(source: FileSource, segment: ProgramHeader): boolean {
+  return readNotes(source, segment).some(note => note.name === 'GNU' && note.type === NT_GNU_ABI_TAG)
+}
+
+function loadSegment(
+  memory: GuestMemory,
+  source: FileSource,
+  segment: ProgramHeader,
+  address: number,
+  room: ProgramRoom,
+): void {
+  const file = source.path
+  const end = address + segment.memorySize
+  const highest = room.top - room.stackSize - PAGE_SIZE // a page apart from the stack
+  if (address < room.lowest || end > highest)
+    throw new UsageError('the program does not fit into the memory of the guest', {
+      file,
+      address: BigInt(address),
+      expected: `addresses from 0x${room.lowest.toString(16)} to 0x${highest.toString(16)}`,
+      hint:
+        room.top === memory.memorySize
+          ? 'give more memory: --memory 256M'
+          : `link it lower: -Wl,-Ttext-segment=0x${room.lowest.toString(16)} -Wl,-z,max-page-size=4096`,
+    })
+  if (segment.fileSize > segment.memorySize)
+    throw new UnreadableError('a segment is longer in the file than in memory', { file })
+  if (segment.flags & PF.W && segment.flags & PF.X)
+    throw new LossError('a segment of the program is writable and executable', {
+      file,
+      address: BigInt(address),
+      hint: 'link it without -N; a guest may not write what it executes',
+    })
+  const start = pageDown(address)
+  if (memory.mappings.within(start, pageUp(end)).length > 0)
+    throw new UnreadableError('segments of the program share a page', { file, address: BigInt(start) })
+  memory.map(start, pageUp(end), protectionOf(segment), 'program')
+  source.readInto(memory.bytes.subarray(address, address + segment.fileSize), segment.offset)
+}
+
+function protectionOf({ flags }: ProgramHeader): number {
+  return (
+    (flags & PF.R ? Protection.read : 0) |
+    (flags & PF.W ? Protection.write : 0) |
+    (flags & PF.X ? Protection.execute : 0)
+  )
 }
 
 function identity(): Array<[number, number]> {

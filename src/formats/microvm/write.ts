@@ -4,10 +4,11 @@ import { crc32 } from 'node:zlib'
 import { R } from '../../isa/x86-64-kvm.js'
 import { registersOfCpu, xsaveOfCpu } from '../../isa/x86-64-kvm-model.js'
 import { writeFileAtomically, writeFully } from '../../lib/atomic-file.js'
-import { isZero } from '../../lib/bytes.js'
+import { alignUp, alignUpBig, isZero } from '../../lib/bytes.js'
 import { LossError, UnreadableError } from '../../lib/errors.js'
 import type { Cpu, MachineImage } from '../../model/machine.js'
-import { PAGE_SIZE } from '../../model/memory.js'
+import { type Memory, PAGE_SIZE, PAGE_SIZE_BIG } from '../../model/memory.js'
+import { writeExtent } from '../extent-file.js'
 import type { Loss } from '../format.js'
 import { guestMsrs, KEPT_FLAGS, specialRegistersFor, USER_END } from './guest-cpu.js'
 import {
@@ -25,6 +26,8 @@ const SYSRET = Buffer.from([0x48, 0x0f, 0x07])
 const HLT = 0xf4
 /** 2 MiB: what the layout counts in. */
 const GRAIN = 2 << 20
+/** Memory is looked through in blocks of this size. */
+const BLOCK = 1 << 20
 
 /** @throws LossError for a machine that is more than one program, or whose program stands in its monitor. */
 export async function writeMicroVm(image: MachineImage, target: string): Promise<readonly Loss[]> {
@@ -41,11 +44,11 @@ export async function writeMicroVm(image: MachineImage, target: string): Promise
   if (usable > LARGEST_MEMORY) throw new LossError('more memory than a guest can have', { found: usable })
   const layout = layoutFor(usable)
   const cpu = programCpu(image)
-  const pageUp = (address: bigint) => ((address + 4095n) / 4096n) * 4096n
-  const end = pageUp(BigInt(program.memorySize))
-  const memory = Buffer.from(image.memory.read(0n, program.memorySize))
-  const pages = Buffer.concat([memory, Buffer.alloc(Number(end) - memory.length)])
-  const mappings = program.mappings.map(mapping => ({ ...mapping, end: pageUp(mapping.end) }))
+  const end = alignUpBig(BigInt(program.memorySize), PAGE_SIZE_BIG)
+  const mappings = program.mappings.map(mapping => ({
+    ...mapping,
+    end: alignUpBig(mapping.end, PAGE_SIZE_BIG),
+  }))
   const area = Buffer.from(new ArrayBuffer(layout.areaSize))
   makeMonitorArea(area, layout)
   const tables = pageTables(area, layout)
@@ -63,15 +66,20 @@ export async function writeMicroVm(image: MachineImage, target: string): Promise
       features: '',
     },
     process: {
-      ...{
-        engine: image.origin.format,
-        name: program.name,
-        rootFolder: process.cwd(),
-        workingDirectory: '/',
-      },
-      ...{ readOnly: false, umask: 0o022, brkStart: end, brk: end, clearTid: 0n },
-      ...{ signalMask: 0n, pendingSignals: 0n, alternateStack: { address: 0n, size: 0n, flags: 2 } },
-      ...{ waitLeft: -1n, savedAt: 0n },
+      engine: image.origin.format,
+      name: program.name,
+      rootFolder: process.cwd(),
+      workingDirectory: '/',
+      readOnly: false,
+      umask: 0o022,
+      brkStart: end,
+      brk: end,
+      clearTid: 0n,
+      signalMask: 0n,
+      pendingSignals: 0n,
+      alternateStack: { address: 0n, size: 0n, flags: 2 },
+      waitLeft: -1n,
+      savedAt: 0n,
     },
     signals: [],
     mappings,
@@ -88,13 +96,14 @@ export async function writeMicroVm(image: MachineImage, target: string): Promise
       file: i,
       closeOnExec: 0,
     })),
-    extents: [...extentsOf(pages, 0), ...extentsOf(area, usable)],
+    extents: [...extentsOfMemory(image.memory, program.memorySize), ...extentsOf(area, usable)],
     unknown: [],
   }
   const header = encodeHeader(record)
   writeFileAtomically(target, fd => {
     writeFully(fd, header, 0)
-    writeFully(fd, pages, header.length)
+    for (const extent of image.memory.within(0n, BigInt(program.memorySize)))
+      writeExtent(fd, extent, header.length + Number(extent.address))
     writeFully(fd, area, header.length + usable)
   })
   return program.files.map(({ fd, name }) => ({
@@ -110,8 +119,16 @@ function file(
   known: { name: string; path: string; flags: number; offset?: bigint; writtenFrom?: bigint },
 ) {
   return {
-    ...{ kind: fileKinds.indexOf(kind), mode: 0, pipe: -1, offset: 0n, size: 0n, mtime: 0n },
-    ...{ writtenFrom: 0n, contentOffset: 0n, contentLength: 0n, contentDigest: new Uint8Array(32) },
+    kind: fileKinds.indexOf(kind),
+    mode: 0,
+    pipe: -1,
+    offset: 0n,
+    size: 0n,
+    mtime: 0n,
+    writtenFrom: 0n,
+    contentOffset: 0n,
+    contentLength: 0n,
+    contentDigest: new Uint8Array(32),
     ...known,
   }
 }
@@ -138,8 +155,19 @@ function programCpu(image: MachineImage) {
   return { registers, fsBase, gsBase, xsave: xsaveOfCpu(cpu) }
 }
 
+function extentsOfMemory(memory: Memory, size: number): MicroVmRecord['extents'] {
+  const extents: MicroVmRecord['extents'] = []
+  for (let at = 0; at < size; at += BLOCK) {
+    const length = Math.min(BLOCK, size - at)
+    const block = new Uint8Array(alignUp(length, PAGE_SIZE))
+    block.set(memory.read(BigInt(at), length))
+    extents.push(...extentsOf(block, at))
+  }
+  return extents
+}
+
 /** The runs of pages that are not zero, of what lies at `base`. */
-function extentsOf(bytes: Buffer, base: number): MicroVmRecord['extents'] {
+function extentsOf(bytes: Uint8Array, base: number): MicroVmRecord['extents'] {
   const extents: MicroVmRecord['extents'] = []
   for (let at = 0; at < bytes.length; ) {
     let to = at
