@@ -55,7 +55,7 @@ const verbs = {
     const guest = machine()
     if (stat.isDirectory()) return guest.putFolder(source, target)
     const place = (await isFolder(guest, target)) ? path.posix.join(target, path.basename(source)) : target
-    await guest.putFile(place, fs.readFileSync(source), stat.mode & 0o777)
+    await guest.putFile(source, place)
   },
 
   async get(source, target = path.basename(source ?? '')) {
@@ -63,7 +63,7 @@ const verbs = {
     const guest = machine()
     if (await isFolder(guest, source)) return guest.getFolder(source, target)
     const isPlace = fs.statSync(target, { throwIfNoEntry: false })?.isDirectory()
-    fs.writeFileSync(isPlace ? path.join(target, path.basename(source)) : target, await guest.getFile(source))
+    await guest.getFile(source, isPlace ? path.join(target, path.basename(source)) : target)
   },
 
   async stop() {

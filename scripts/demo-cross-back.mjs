@@ -1,5 +1,4 @@
 /** The second half of the demo of processors: from an aarch64 machine with its criu to this host with its own. */
-import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { command, show, step } from './narration.mjs'
@@ -25,7 +24,7 @@ export async function travelBack({ folder, place, rounds, imago, tail, check }) 
     show((await machine.must('uname -sm')).trimEnd())
     // Both sides have the program and its files at the same place, and criu gives it its old process id.
     await machine.must(`mkdir -p ${quote(folder)}; chmod 700 ${quote(folder)}`)
-    await machine.putFile(place('is_aarch64'), fs.readFileSync(place('is_aarch64')))
+    await machine.putFile(place('is_aarch64'), place('is_aarch64'))
     await machine.must(`echo ${30_000 + Math.floor(Math.random() * 2000)} > /proc/sys/kernel/ns_last_pid`)
     command(`./is_aarch64 S ${rounds} > out-back &`)
     const pid = Number(
@@ -47,7 +46,7 @@ export async function travelBack({ folder, place, rounds, imago, tail, check }) 
     )
     await machine.must(`mkdir /dump; criu dump -t ${pid} -D /dump -o dump.log --shell-job`)
     await machine.getFolder('/dump', place('dump'))
-    fs.writeFileSync(place('out-back'), await machine.getFile(place('out-back')), { mode: 0o644 })
+    await machine.getFile(place('out-back'), place('out-back'))
     tail('out-back', rounds)
   } finally {
     await machine.stop()

@@ -2,7 +2,7 @@
  * The aarch64 machine: trixie's cloud kernel for arm64 and an initial RAM disk with busybox, criu and an agent,
  * all from Debian packages, without running one arm64 instruction. `src/engines/arm64-machine/` boots it.
  *
- *   Image       the kernel            initrd.gz   busybox, criu and its libraries, modules, init, agent
+ *   Image       the kernel            initrd.gz   busybox, tar, criu, their libraries, modules, init, agent
  */
 import fs from 'node:fs'
 import path from 'node:path'
@@ -24,7 +24,7 @@ const scripts = fileURLToPath(new URL('./arm64-machine/', import.meta.url))
 export function makeArm64Machine(into) {
   const unpacked = path.join(into, 'unpacked')
   const disk = path.join(into, 'disk')
-  unpackDebian({ ...arm64, packages: ['criu', 'busybox-static'] }, unpacked)
+  unpackDebian({ ...arm64, packages: ['criu', 'busybox-static', 'tar'] }, unpacked)
   const [kernel] = dependenciesMatching(arm64, 'linux-image-cloud-arm64', /^linux-image-\d/)
   unpackDebian({ ...arm64, packages: [kernel], closure: false }, unpacked)
 
@@ -35,7 +35,8 @@ export function makeArm64Machine(into) {
     fs.mkdirSync(path.join(disk, name), { recursive: true })
   for (const name of ['bin', 'sbin', 'lib']) fs.symlinkSync(`usr/${name}`, path.join(disk, name))
   const copy = name => fs.cpSync(path.join(unpacked, name), path.join(disk, name), { verbatimSymlinks: true })
-  for (const name of ['usr/bin/busybox', 'usr/sbin/criu']) copy(name)
+  // busybox's tar knows no holes.
+  for (const name of ['usr/bin/busybox', 'usr/bin/tar', 'usr/sbin/criu']) copy(name)
   for (const name of fs.readdirSync(path.join(unpacked, library)))
     if (/\.so(\.|$)/.test(name)) copy(path.join(library, name))
   // The kernel looks for the program interpreter under this name.

@@ -20,7 +20,6 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { HostError, ImagoError, PeerError } from '../../lib/errors.js'
 import { requirePart } from '../../lib/parts.js'
 import { type Answer, ask } from './agent.js'
-import { sparse } from './sparse.js'
 
 export interface MachineOptions {
   /** Guest ports that become ports of this host's loopback; see `forwardedPort`. */
@@ -209,38 +208,44 @@ export class Arm64Machine {
     return stdout.toString('utf8')
   }
 
-  /** Writes a file in the guest; folders on the way are made, and holes of large files. */
-  async putFile(target: string, content: Uint8Array, mode = 0o755): Promise<void> {
-    const quoted = quote(target)
-    const sent = quote(`${target}.sent`)
-    const parts = sparse(content)
-    const write =
-      parts === undefined
-        ? `cat > ${quoted}`
-        : `cat > ${sent} && ${parts.command(sent, quoted)} && rm ${sent}`
-    await this.must(`mkdir -p "$(dirname ${quoted})" && ${write} && chmod ${mode.toString(8)} ${quoted}`, {
-      input: parts?.blocks ?? content,
-    })
+  /** Copies a file of this host to a file of the guest, with its mode and its holes; folders on the way are made. */
+  async putFile(source: string, target: string): Promise<void> {
+    const { dir, base } = path.parse(path.resolve(source))
+    const arrival = `${target}.sent`
+    await this.must(
+      `mkdir -p ${quote(arrival)} && ${unpack(arrival)} && mv -f ${quote(`${arrival}/${base}`)} ${quote(target)} && rmdir ${quote(arrival)}`,
+      { input: tar(['-C', dir, '-Shcf', '-', `./${base}`]) },
+    )
   }
 
   /** Copies a folder of this host, with everything in it, to a folder of the guest. */
   async putFolder(source: string, target: string): Promise<void> {
-    const input = tar(['-C', source, '-cf', '-', '.'])
-    await this.must(`mkdir -p ${quote(target)} && tar -C ${quote(target)} -xf -`, { input })
+    await this.must(`mkdir -p ${quote(target)} && ${unpack(target)}`, {
+      input: tar(['-C', source, '-Scf', '-', '.']),
+    })
   }
 
-  /** Content of a file of the guest. */
-  async getFile(source: string): Promise<Buffer> {
-    const { code, stdout, stderr } = await this.run(`cat ${quote(source)}`)
-    if (code !== 0)
-      throw new PeerError(`cannot read ${source} in the aarch64 machine`, { found: stderr.trim() })
-    return stdout
+  /** Copies a file of the guest to a file of this host, with its mode and its holes. */
+  async getFile(source: string, target: string): Promise<void> {
+    const { dir, base } = path.posix.parse(source)
+    const arrival = fs.mkdtempSync(`${path.resolve(target)}.`)
+    try {
+      await this.#get(`-C ${quote(dir || '.')} -Shcf - ${quote(`./${base}`)}`, source, arrival)
+      fs.renameSync(path.join(arrival, base), target)
+    } finally {
+      fs.rmSync(arrival, { recursive: true })
+    }
   }
 
   /** Copies a folder of the guest, with everything in it, to a folder of this host. */
   async getFolder(source: string, target: string): Promise<void> {
-    const { code, stdout, stderr } = await this.run(`tar -C ${quote(source)} -cf - .`)
-    if (code !== 0)
+    await this.#get(`-C ${quote(source)} -Scf - .`, source, target)
+  }
+
+  async #get(words: string, source: string, target: string): Promise<void> {
+    const { code, stdout, stderr } = await this.run(`${TAR} ${words}`)
+    // 1: a file changed while it was read.
+    if (code > 1)
       throw new PeerError(`cannot read ${source} in the aarch64 machine`, { found: stderr.trim() })
     fs.mkdirSync(target, { recursive: true })
     tar(['-C', target, '--no-same-owner', '-xf', '-'], stdout)
@@ -275,6 +280,12 @@ function tar(words: readonly string[], input?: Uint8Array): Buffer {
     throw new ImagoError(`tar failed: ${error?.message ?? stderr.toString().trim()}`)
   return stdout
 }
+
+/** The guest's tar that knows holes: under its mere name the shell runs busybox's. */
+const TAR = '/usr/bin/tar'
+
+/** The guest's command for a tar on its input. */
+const unpack = (folder: string) => `${TAR} -C ${quote(folder)} --no-same-owner -xf -`
 
 /** A word of a shell's command line. */
 export function quote(word: string): string {

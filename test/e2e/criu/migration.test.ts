@@ -91,7 +91,7 @@ describe('the manual migration of IS', () => {
     fs.copyFileSync(recipe, path.join(folder, 'manual-migration.yaml'))
 
     machine = await Arm64Machine.boot()
-    await machine.putFile('/w/is', fs.readFileSync(path.join(folder, 'is_aarch64')))
+    await machine.putFile(path.join(folder, 'is_aarch64'), '/w/is')
     await machine.must('cd /w && setsid ./is </dev/null >log 2>&1 & sleep 1')
     await until(async () => Number(await machine.must('wc -l < /w/log')) > 100, 'the aarch64 program counts')
     await machine.must('mkdir /dump && criu dump -t $(pidof is) -D /dump --shell-job --leave-stopped')

@@ -37,7 +37,7 @@ let machine: Arm64Machine
 beforeAll(async () => {
   if (reason !== undefined) return
   machine = await Arm64Machine.boot()
-  await machine.putFile(RESTORER, fs.readFileSync(nativePart('myrestart-aarch64')))
+  await machine.putFile(nativePart('myrestart-aarch64'), RESTORER)
 })
 afterAll(() => machine?.stop())
 
@@ -65,9 +65,7 @@ async function departs(workload: Workload, folder: string, moment: number, times
   }
   await retargetImage({ source: at('x86-64.img'), target: at('aarch64.img'), to: 'aarch64' })
   fs.rmSync(at('x86-64.img'))
-  await machine.must(`rm -rf ${quote(folder)}; mkdir -p ${quote(folder)}`)
-  for (const name of fs.readdirSync(folder))
-    await machine.putFile(at(name), fs.readFileSync(at(name)), fs.statSync(at(name)).mode & 0o777)
+  await machine.putFolder(folder, folder)
   return true
 }
 
@@ -98,7 +96,7 @@ for (const workload of workloads.filter(({ name }) => travellers.has(name)))
         const said = await machine.must(onceMoreThere(folder, 0.05 + Math.random() * 0.2), {
           timeout: 200_000,
         })
-        const output = (await machine.getFile(path.join(folder, 'out'))).toString('utf8')
+        const output = await machine.must(`cat ${quote(folder)}/out`)
         await machine.must(`rm -rf ${quote(folder)}`)
         return { output, moves: said.includes('had ended') ? 1 : 2 }
       })
