@@ -2,12 +2,13 @@
 import crypto from 'node:crypto'
 import fs from 'node:fs'
 import { blocks, type MicroVmFile } from '../../formats/microvm/image-file.js'
-import { type FileRecord, fileKinds, type MicroVmRecord } from '../../formats/microvm/record.js'
+import { type FileRecord, fileKinds } from '../../formats/microvm/record.js'
 import { HostError, LossError, UnreadableError } from '../../lib/errors.js'
 import { isEventFile, restoreEventFile, watchAgain } from './event-files.js'
 import { hostCall, NR } from './libc.js'
 import { takeLocks } from './locks.js'
 import { O, type OpenFile, OpenFiles } from './open-files.js'
+import { replaceContent } from './replace-content.js'
 
 const SEEK_SET = 0
 
@@ -27,23 +28,21 @@ export interface RestoreFilesOptions {
   readonly files: FilePolicy
 }
 
-/** Reopens everything, in the order of the image. Nothing of the host is changed before all checks are done. */
+/**
+ * Reopens everything. Files whose content is written back come last, when all others are open and all content has been
+ * checked: until then nothing of the host is changed.
+ */
 export function restoreFiles(image: MicroVmFile, options: RestoreFilesOptions): OpenFiles {
   const { record } = image
   const root = options.rootFolder ?? Buffer.from(record.process.rootFolder, 'latin1').toString('utf8')
   const files = new OpenFiles(root, options.readOnly || record.process.readOnly)
   try {
     files.workingDirectory = files.absolute(record.process.workingDirectory, '/')
-    const pipes = new Map<number, { read: number; write: number }>()
-    const opened = record.files.map((file, i) =>
-      openAgain(image, file, files, options, pipes, standardFdOf(record, i)),
-    )
+    const opened = new Reopening(image, files, options.files).all()
     for (const [i, file] of record.files.entries())
       if (fileKinds[file.kind] === 'epoll') watchAgain(opened[i]!, eventContentIn(image, file), opened)
     for (const { fd, file, closeOnExec } of record.descriptors)
       files.place(fd, opened[file]!, closeOnExec === 1)
-    for (const file of record.files)
-      if (fileKinds[file.kind] === 'pipe-read') fillPipe(image, file, pipes.get(file.pipe)!)
     takeLocks(
       (record.locks ?? []).map(lock => ({ ...lock, of: opened[lock.file]! })),
       files.rootFolder,
@@ -55,79 +54,122 @@ export function restoreFiles(image: MicroVmFile, options: RestoreFilesOptions): 
   }
 }
 
-function standardFdOf(record: MicroVmRecord, index: number): number {
-  return ['stdin', 'stdout', 'stderr'].indexOf(record.files[index]!.path)
-}
+/** The open files of an image on their way to be open again. */
+class Reopening {
+  readonly #image: MicroVmFile
+  readonly #files: OpenFiles
+  readonly #policy: FilePolicy
+  readonly #pipes = new Map<number, { read: number; write: number }>()
 
-function openAgain(
-  image: MicroVmFile,
-  record: FileRecord,
-  files: OpenFiles,
-  options: RestoreFilesOptions,
-  pipes: Map<number, { read: number; write: number }>,
-  standardFd: number,
-): OpenFile {
-  const kind = fileKinds[record.kind]!
-  const common = {
-    kind,
-    path: record.path,
-    name: record.name,
-    flags: record.flags,
-    mode: record.mode,
-    references: 0,
+  constructor(image: MicroVmFile, files: OpenFiles, policy: FilePolicy) {
+    this.#image = image
+    this.#files = files
+    this.#policy = policy
   }
-  if (kind === 'standard') {
-    if (standardFd < 0) throw new UnreadableError('an unknown standard stream', { found: record.path })
-    return { ...common, hostFd: standardFd }
+
+  /** In the order of the image. */
+  all(): OpenFile[] {
+    const { files } = this.#image.record
+    for (const record of files) if (this.#getsContent(record)) this.#checkContent(record)
+    const opened = new Array<OpenFile>(files.length)
+    for (const withContent of [false, true])
+      for (const [i, record] of files.entries())
+        if (this.#getsContent(record) === withContent) opened[i] = this.#open(record)
+    return opened
   }
-  if (kind === 'pipe-read' || kind === 'pipe-write') {
-    let ends = pipes.get(record.pipe)
+
+  #getsContent(record: FileRecord): boolean {
+    return (
+      this.#policy === 'restore-content' &&
+      fileKinds[record.kind] === 'regular' &&
+      record.contentOffset !== 0n
+    )
+  }
+
+  #open(record: FileRecord): OpenFile {
+    const kind = fileKinds[record.kind]!
+    if (kind === 'standard')
+      return { ...knownOf(record), hostFd: standardDescriptor(record), kind, references: 0 }
+    if (kind === 'pipe-read' || kind === 'pipe-write') return this.#openPipe(record, kind)
+    if (isEventFile(kind)) return restoreEventFile(kind, record, eventContentIn(this.#image, record))
+    return this.#openByPath(record, kind)
+  }
+
+  #openPipe(record: FileRecord, kind: 'pipe-read' | 'pipe-write'): OpenFile {
+    let ends = this.#pipes.get(record.pipe)
     if (ends === undefined) {
       const pair = Buffer.alloc(8)
       if (hostCall(NR.pipe2, pair, O.CLOEXEC | O.NONBLOCK) < 0) throw new HostError('no pipe can be made')
       ends = { read: pair.readInt32LE(0), write: pair.readInt32LE(4) }
-      pipes.set(record.pipe, ends)
+      this.#pipes.set(record.pipe, ends)
     }
-    return { ...common, hostFd: kind === 'pipe-read' ? ends.read : ends.write, pipe: record.pipe }
+    if (kind === 'pipe-read') fillPipe(this.#image, record, ends)
+    const hostFd = kind === 'pipe-read' ? ends.read : ends.write
+    return { ...knownOf(record), hostFd, kind, pipe: record.pipe, references: 0 }
   }
-  if (isEventFile(kind)) return restoreEventFile(kind, record, eventContentIn(image, record))
-  if (!record.path.startsWith('/'))
-    throw new UnreadableError('the path of an open file is not absolute', { found: record.path })
-  if (kind === 'regular' && files.readOnly && (record.flags & O.ACCMODE) !== 0)
-    throw new LossError(`the guest has ${record.name} open for writing`, {
-      file: files.rootFolder + record.path,
-      hint: 'it cannot go on below a read-only root: leave --read-only out',
-    })
-  const restoring = options.files === 'restore-content' && kind === 'regular' && record.contentOffset !== 0n
-  if (restoring) restoreContent(image, record, files)
-  // What created or emptied the file then must not do it again.
-  const opened = files.openHost(
-    record.path,
-    record.flags & ~(O.CREAT | O.EXCL | O.TRUNC),
-    record.mode,
-    record.name,
-  )
-  if (typeof opened === 'number') throw fileError(record, `it cannot be opened (errno ${-opened})`, files)
-  if (opened.kind !== kind) throw fileError(record, `it is now a ${opened.kind}`, files)
-  if (kind === 'regular' && options.files === 'refuse') {
-    const now = OpenFiles.describe(opened.hostFd)
-    // An image that came from another format knows of a file only how far the guest had got in it.
-    if (record.mtime === 0n && now.size < record.offset)
-      throw fileError(record, `${now.size} bytes now, at least ${record.offset} at the save`, files)
-    if (record.mtime !== 0n && now.size !== record.size)
-      throw fileError(record, `${now.size} bytes now, ${record.size} bytes at the save`, files)
-    if (record.mtime !== 0n && now.mtime !== record.mtime)
-      throw fileError(record, 'it was written to after the save', files)
+
+  #openByPath(record: FileRecord, kind: 'regular' | 'directory'): OpenFile {
+    const files = this.#files
+    if (!record.path.startsWith('/'))
+      throw new UnreadableError('the path of an open file is not absolute', { found: record.path })
+    if (kind === 'regular' && files.readOnly && (record.flags & O.ACCMODE) !== 0)
+      throw new LossError(`the guest has ${record.name} open for writing`, {
+        file: files.rootFolder + record.path,
+        hint: 'it cannot go on below a read-only root: leave --read-only out',
+      })
+    if (this.#getsContent(record))
+      replaceContent(files, record.path, record.name, record.mode || 0o644, this.#content(record))
+    // What created or emptied the file then must not do it again.
+    const flags = record.flags & ~(O.CREAT | O.EXCL | O.TRUNC)
+    const opened = files.openHost(record.path, flags, record.mode, record.name)
+    if (typeof opened === 'number') throw fileError(record, `it cannot be opened (errno ${-opened})`, files)
+    if (opened.kind !== kind) throw fileError(record, `it is now a ${opened.kind}`, files)
+    if (kind === 'regular' && this.#policy === 'refuse') refuseChanged(record, opened, files)
+    const isPath = (record.flags & O.PATH) !== 0
+    if (!isPath && hostCall(NR.lseek, opened.hostFd, record.offset, SEEK_SET) < 0)
+      throw fileError(record, 'its offset cannot be set', files)
+    return {
+      ...opened,
+      flags: record.flags,
+      mode: record.mode,
+      ...(record.writtenFrom > 0n ? { writtenFrom: record.writtenFrom } : {}),
+    }
   }
-  const isPath = (record.flags & O.PATH) !== 0
-  if (!isPath && hostCall(NR.lseek, opened.hostFd, record.offset, SEEK_SET) < 0)
-    throw fileError(record, 'its offset cannot be set', files)
-  return {
-    ...opened,
-    flags: record.flags,
-    mode: record.mode,
-    ...(record.writtenFrom > 0n ? { writtenFrom: record.writtenFrom } : {}),
+
+  #checkContent(record: FileRecord): void {
+    const digest = crypto.createHash('sha256')
+    for (const block of this.#content(record)) digest.update(block)
+    if (!digest.digest().equals(record.contentDigest))
+      throw new UnreadableError(`the saved content of ${record.name} is damaged`, {
+        file: this.#image.source.path,
+      })
   }
+
+  #content(record: FileRecord): Iterable<Uint8Array> {
+    return blocks(this.#image.source, Number(record.contentOffset), Number(record.contentLength))
+  }
+}
+
+/** What the image says of any open file. */
+function knownOf({ path, name, flags, mode }: FileRecord) {
+  return { path, name, flags, mode }
+}
+
+function standardDescriptor(record: FileRecord): number {
+  const fd = ['stdin', 'stdout', 'stderr'].indexOf(record.path)
+  if (fd < 0) throw new UnreadableError('an unknown standard stream', { found: record.path })
+  return fd
+}
+
+function refuseChanged(record: FileRecord, opened: OpenFile, files: OpenFiles): void {
+  const now = OpenFiles.describe(opened.hostFd)
+  // An image that came from another format knows of a file only how far the guest had got in it.
+  if (record.mtime === 0n && now.size < record.offset)
+    throw fileError(record, `${now.size} bytes now, at least ${record.offset} at the save`, files)
+  if (record.mtime !== 0n && now.size !== record.size)
+    throw fileError(record, `${now.size} bytes now, ${record.size} bytes at the save`, files)
+  if (record.mtime !== 0n && now.mtime !== record.mtime)
+    throw fileError(record, 'it was written to after the save', files)
 }
 
 function fileError(record: FileRecord, difference: string, files: OpenFiles): LossError {
@@ -136,54 +178,6 @@ function fileError(record: FileRecord, difference: string, files: OpenFiles): Lo
     found: difference,
     hint: '--files=reopen takes it as it is; --files=restore-content writes back what the image holds (saved with --with-files)',
   })
-}
-
-/** Writes the saved content under a temporary name and puts it in the file's place. */
-function restoreContent(image: MicroVmFile, record: FileRecord, files: OpenFiles): void {
-  const digest = crypto.createHash('sha256')
-  for (const block of blocks(image.source, Number(record.contentOffset), Number(record.contentLength)))
-    digest.update(block)
-  if (!digest.digest().equals(record.contentDigest))
-    throw new UnreadableError(`the saved content of ${record.name} is damaged`, { file: image.source.path })
-  replaceContent(
-    files,
-    record.path,
-    record.name,
-    record.mode || 0o644,
-    blocks(image.source, Number(record.contentOffset), Number(record.contentLength)),
-  )
-}
-
-/** A file below the root gets a new content, whole or not at all. `target` is absolute within the root. */
-export function replaceContent(
-  files: OpenFiles,
-  target: string,
-  name: string,
-  mode: number,
-  content: Iterable<Uint8Array>,
-): void {
-  if (files.readOnly)
-    throw new LossError('contents cannot be restored below a read-only root', { file: name })
-  const fail = (found: string): never => {
-    throw new LossError(`the content of ${name} cannot be restored`, {
-      file: files.rootFolder + target,
-      found,
-    })
-  }
-  const temporary = `${target}.imago-restore`
-  const fd = files.resolve(temporary, O.CREAT | O.WRONLY | O.TRUNC | O.NOFOLLOW, mode)
-  if (fd < 0) fail(`it cannot be written (errno ${-fd})`)
-  try {
-    for (const block of content)
-      for (let done = 0; done < block.length; ) done += fs.writeSync(fd, block, done)
-    fs.fsyncSync(fd)
-  } finally {
-    hostCall(NR.close, fd)
-  }
-  const result = files.withParent(temporary, (from, name) =>
-    files.withParent(target, (to, newName) => hostCall(264, from, name, to, newName)),
-  )
-  if (result < 0) fail(`it cannot be put in place (errno ${-result})`)
 }
 
 /** Where many files are watched it is 64 KiB. */

@@ -21,7 +21,8 @@ import { GuestMemory } from './guest-memory.js'
 import { hostCall, NR } from './libc.js'
 import { Protection } from './mappings.js'
 import { O, OpenFiles } from './open-files.js'
-import { type RestoreFilesOptions, replaceContent } from './restore-files.js'
+import { replaceContent } from './replace-content.js'
+import type { RestoreFilesOptions } from './restore-files.js'
 
 const SEEK_SET = 0
 
