@@ -90,21 +90,37 @@ async function becomes(isa: IsaName, folder: string, name: string): Promise<void
 }
 
 const seven = ['is', 'ep', 'cg', 'mg', 'ft', 'threads', 'files']
-const journeys: readonly { route: string; from: IsaName; moves: number; ordinary: readonly string[] }[] = [
-  { route: 'x86-64 → aarch64 → x86-64', from: 'x86-64', moves: 2, ordinary: seven },
-  // To end there takes the emulated machine longer.
-  { route: 'aarch64 → x86-64 → aarch64', from: 'aarch64', moves: 2, ordinary: ['is', 'threads', 'files'] },
-  { route: 'ten hops from x86-64', from: 'x86-64', moves: 10, ordinary: ['threads'] },
+
+interface Journey {
+  readonly route: string
+  readonly from: IsaName
+  readonly moves: number
+  /** How many times as long a run it takes at least: each wake-up here is looked at while the program runs. */
+  readonly least: number
+  /** Who makes it in the ordinary run: to end in the emulated machine takes long. */
+  readonly ordinary: readonly string[]
+}
+
+const journeys: readonly Journey[] = [
+  { route: 'x86-64 → aarch64 → x86-64', from: 'x86-64', moves: 2, least: 1, ordinary: seven },
+  {
+    route: 'aarch64 → x86-64 → aarch64',
+    from: 'aarch64',
+    moves: 2,
+    least: 1,
+    ordinary: ['is', 'threads', 'files'],
+  },
+  { route: 'ten hops from x86-64', from: 'x86-64', moves: 10, least: 4, ordinary: ['threads'] },
 ]
 
 for (const workload of workloads)
-  for (const { route, from, moves, ordinary } of journeys)
+  for (const { route, from, moves, least, ordinary } of journeys)
     if ((process.env.IMAGO_FULL === '1' ? seven : ordinary).includes(workload.name))
       test(`${workload.name}: ${route} by criu prints the same`, async ({ skip }) => {
         skip(reason !== undefined, reason)
         const [first, second] = from === 'x86-64' ? [here, machine!] : [machine!, here]
         for (let round = 0; round < rounds(20, 1); round++)
-          await movesEachTime(workload, moves, times => travel(workload, first, second, moves, times))
+          await movesEachTime(workload, moves, times => travel(workload, first, second, moves, times), least)
       })
 
 interface Pages {
