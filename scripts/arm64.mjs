@@ -14,7 +14,8 @@ import os from 'node:os'
 import path from 'node:path'
 
 const root = path.resolve(import.meta.dirname, '..')
-const { Arm64Machine, quote } = await import(path.join(root, 'dist/engines/arm64-machine/machine.js'))
+const { quote } = await import(path.join(root, 'dist/engines/arm64-machine/agent.js'))
+const { Arm64Machine } = await import(path.join(root, 'dist/engines/arm64-machine/machine.js'))
 const { ImagoError, UsageError } = await import(path.join(root, 'dist/lib/errors.js'))
 
 const checkout = createHash('sha256').update(root).digest('hex').slice(0, 8)

@@ -5,7 +5,8 @@ import { command, show, step } from './narration.mjs'
 import { root } from './setup/say.mjs'
 
 const load = name => import(path.join(root, 'dist', name))
-const { Arm64Machine, quote } = await load('engines/arm64-machine/machine.js')
+const { quote } = await load('engines/arm64-machine/agent.js')
+const { Arm64Machine } = await load('engines/arm64-machine/machine.js')
 const { checkProgram, findPrograms } = await load('engines/criu/program.js')
 
 /** Why it cannot be shown here, or undefined. */

@@ -103,3 +103,8 @@ export async function ask(
     socket.end(input)
   })
 }
+
+/** A word of a shell's command line. */
+export function quote(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`
+}

@@ -10,7 +10,7 @@
  * configuration from a file that only this user can read. The machine dies with the thread that started it, unless it
  * stays in a folder: then whoever can read that folder finds it there.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import net from 'node:net'
@@ -19,7 +19,8 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { HostError, ImagoError, PeerError } from '../../lib/errors.js'
 import { requirePart } from '../../lib/parts.js'
-import { type Answer, ask } from './agent.js'
+import { type Answer, ask, quote } from './agent.js'
+import { guestTar, tar, unpacks } from './tar.js'
 
 export interface MachineOptions {
   /** Guest ports that become ports of this host's loopback; see `forwardedPort`. */
@@ -213,14 +214,14 @@ export class Arm64Machine {
     const { dir, base } = path.parse(path.resolve(source))
     const arrival = `${target}.sent`
     await this.must(
-      `mkdir -p ${quote(arrival)} && ${unpack(arrival)} && mv -f ${quote(`${arrival}/${base}`)} ${quote(target)} && rmdir ${quote(arrival)}`,
+      `mkdir -p ${quote(arrival)} && ${unpacks(arrival)} && mv -f ${quote(`${arrival}/${base}`)} ${quote(target)} && rmdir ${quote(arrival)}`,
       { input: tar(['-C', dir, '-Shcf', '-', `./${base}`]) },
     )
   }
 
   /** Copies a folder of this host, with everything in it, to a folder of the guest. */
   async putFolder(source: string, target: string): Promise<void> {
-    await this.must(`mkdir -p ${quote(target)} && ${unpack(target)}`, {
+    await this.must(`mkdir -p ${quote(target)} && ${unpacks(target)}`, {
       input: tar(['-C', source, '-Scf', '-', '.']),
     })
   }
@@ -243,7 +244,7 @@ export class Arm64Machine {
   }
 
   async #get(words: string, source: string, target: string): Promise<void> {
-    const { code, stdout, stderr } = await this.run(`${TAR} ${words}`)
+    const { code, stdout, stderr } = await this.run(`${guestTar} ${words}`)
     // 1: a file changed while it was read.
     if (code > 1)
       throw new PeerError(`cannot read ${source} in the aarch64 machine`, { found: stderr.trim() })
@@ -272,24 +273,6 @@ function isMachine(pid: number, folder: string): boolean {
   } catch {
     return false
   }
-}
-
-function tar(words: readonly string[], input?: Uint8Array): Buffer {
-  const { status, stdout, stderr, error } = spawnSync('tar', words, { input, maxBuffer: 2 ** 31 })
-  if (error !== undefined || status !== 0)
-    throw new ImagoError(`tar failed: ${error?.message ?? stderr.toString().trim()}`)
-  return stdout
-}
-
-/** The guest's tar that knows holes: under its mere name the shell runs busybox's. */
-const TAR = '/usr/bin/tar'
-
-/** The guest's command for a tar on its input. */
-const unpack = (folder: string) => `${TAR} -C ${quote(folder)} --no-same-owner -xf -`
-
-/** A word of a shell's command line. */
-export function quote(word: string): string {
-  return `'${word.replaceAll("'", "'\\''")}'`
 }
 
 function findProgram(): string {
