@@ -8,6 +8,8 @@ static struct options defaults;
 static uint32_t busy; /* the id of the thread that takes a checkpoint, or ends a restore; 0: none does */
 static uint32_t is_over; /* what that thread leads: it has only to return */
 static uint32_t checkpoints_taken;
+static struct scratch *kept; /* for the next checkpoint of the process `keeper`; one that was forked since makes its own */
+static int32_t keeper;
 
 ARCH_DEFINE_RESTORER(return_from_signal);
 
@@ -16,6 +18,7 @@ struct resume_block imago_resume_block = {.magic = RESUME_MAGIC, .version = RESU
 
 void become_writer(struct scratch *scratch) {
   busy = 0; /* in the copy only: as the image shall have it */
+  kept = 0;
   forget_threads();
   forget_request();
   write_image(scratch, checkpoints_taken);
@@ -41,25 +44,50 @@ static void turn_away(const siginfo_t *info) {
 }
 
 static void take_defaults(struct options *options) {
-  for (size_t i = 0; defaults.output[i] != 0; i++) options->output[i] = defaults.output[i];
+  size_t i = 0;
+  do options->output[i] = defaults.output[i];
+  while (defaults.output[i++] != 0);
+  options->reply[0] = 0;
   options->force = defaults.force, options->blocking = defaults.blocking, options->hold = defaults.hold, options->files = defaults.files;
+  options->stand = 0;
 }
 
-static struct scratch *make_scratch(void) {
-  struct scratch *scratch = (struct scratch *)call(mmap, 0, round_up(sizeof *scratch, PAGE), PROT_READ | PROT_WRITE,
-                                                   MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+/* That of the last checkpoint, unless its writer may still need it. */
+static struct scratch *take_kept(int32_t pid, bool at_work) {
+  struct scratch *scratch = kept;
+  if (scratch == 0 || (at_work && keeper == pid)) return 0;
+  kept = 0;
+  if (keeper == pid && (!__atomic_load_n(&scratch->is_being_written, __ATOMIC_ACQUIRE) || has_ended(scratch->writer, 0))) {
+    memset(scratch, 0, offsetof(struct scratch, options));
+    return scratch;
+  }
+  call(munmap, scratch, round_up(sizeof *scratch, PAGE));
+  return 0;
+}
+
+static struct scratch *make_scratch(bool at_work) {
+  const int32_t pid = call(getpid);
+  struct scratch *scratch = take_kept(pid, at_work);
+  if (scratch == 0)
+    scratch = (struct scratch *)call(mmap, 0, round_up(sizeof *scratch, PAGE), PROT_READ | PROT_WRITE,
+                                     MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (failed((long)scratch)) {
     say("imago: no checkpoint: no address space left\n");
     return 0;
   }
   scratch->size = round_up(sizeof *scratch, PAGE);
-  scratch->pid = call(getpid);
+  scratch->pid = pid;
   scratch->parent = call(getppid);
   scratch->process_group = call(getpgid, 0);
   scratch->session = call(getsid, 0);
   scratch->leader_tid = call(gettid);
   take_defaults(&scratch->options);
   return scratch;
+}
+
+/* A program of one thread that need not stand does not wait for anybody. */
+static bool leaves_copy_alone(const struct scratch *scratch) {
+  return scratch->go == GO_RUN && scratch->has_one_thread;
 }
 
 /* All threads stand still. */
@@ -70,11 +98,12 @@ static void note_and_fork(struct scratch *scratch, siginfo_t *info, void *contex
   note_pending(scratch, 0);
   note_timers(scratch);
   call(prctl, PR_GET_CHILD_SUBREAPER, &scratch->child_subreaper, 0, 0, 0);
-  note_what_is_shared(scratch);
-  checkpoints_taken++;
-  const long writer = fork_writer(scratch);
-  if (failed(writer)) refuse(scratch, "fork", writer);
-  else if (scratch->go == GO_WAIT) wait_for_writer(scratch);
+  note_status(scratch);
+  if (!scratch->options.stand) checkpoints_taken++; /* else it is counted already */
+  if (shares_nothing(scratch)) scratch->go = GO_RUN;
+  const long copy = fork_writer(scratch);
+  if (failed(copy)) refuse(scratch, "fork", copy);
+  else if (!leaves_copy_alone(scratch)) wait_for_copy(scratch), wait_for_writer(scratch);
   if (scratch->go == GO_REFUSED) checkpoints_taken--;
 }
 
@@ -91,7 +120,8 @@ void admit_checkpoint_signal(bool admitted) {
 
 static void checkpoint(siginfo_t *info, void *context) {
   const uint64_t start = clock_nanoseconds(1);
-  struct scratch *scratch = make_scratch();
+  const bool at_work = writer_at_work(keeper == (int32_t)call(getpid) ? kept : 0);
+  struct scratch *scratch = make_scratch(at_work);
   if (scratch == 0) return forget_request();
   scratch->start_time = start;
   if (is_request(info) && !read_request(&scratch->options, scratch->request, info)) { /* imago has gone, or wants nothing any more */
@@ -101,7 +131,7 @@ static void checkpoint(siginfo_t *info, void *context) {
   }
   scratch->process_fd = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
   scratch->maps_fd = call(openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
-  if (writer_at_work()) refuse(scratch, "the last one is still being written", 0);
+  if (at_work) refuse(scratch, "the last one is still being written", 0);
   else if (scratch->process_fd < 0 || scratch->maps_fd < 0) refuse(scratch, "/proc is not there", scratch->process_fd);
   else if (place_identity(scratch->process_fd, PLACE_PID_FOR_CHILDREN) != inherited_places[PLACE_PID_FOR_CHILDREN])
     refuse(scratch, "keep a program that has left its pid namespace for its children: the writer would be one of them", 0);
@@ -111,8 +141,10 @@ static void checkpoint(siginfo_t *info, void *context) {
   if (scratch->process_fd >= 0) call(close, scratch->process_fd);
   if (scratch->maps_fd >= 0) call(close, scratch->maps_fd);
   if (scratch->go == GO_REFUSED) tell_refusal(&scratch->options, scratch->message);
+  const bool is_kept = leaves_copy_alone(scratch);
+  if (is_kept) keeper = scratch->pid, kept = scratch, let_copy_be_reaped(scratch);
   __atomic_store_n(&scratch->pause, clock_nanoseconds(1) - start, __ATOMIC_RELEASE);
-  call(munmap, scratch, scratch->size);
+  if (!is_kept) call(munmap, scratch, scratch->size);
 }
 
 /* What has come while this thread blocked it has woken another one, if that may take it; so that one is given a moment to. */

@@ -6,16 +6,18 @@
  *   T1 takes the checkpoint signal
  *   T1 stops T2 … Tn by signal 33: each notes its own state in a slot and sleeps
  *   T1 notes timers, pending signals, what only it can tell
+ *   T1 looks whether a copy would share anything with it that changes (shared.c)
  *   T1 forks (fork.c) ─────────────────────────────────► begins
- *   when both share nothing that changes (shared.c):
+ *   when nothing is shared:
  *   T1 … Tn run on                                       describes mappings and open files
  *   else:
  *   T1 waits for `go`                                    describes them; refuses, or copies what is shared (memory, pipes, deleted files),
  *   T1 … Tn run on  ◄─────────────────────────────────── then says `go`
  *                                                        writes memory, notes, headers; syncs, seals, renames; ends
  *
- * Both sides share one `struct scratch`, mapped for the time of a checkpoint and never part of the image. No C library is used:
- * what runs here may have interrupted one anywhere, and one binary serves glibc, musl and static programs.
+ * Both sides share one `struct scratch`, never part of the image. A program that went on at once keeps it for its next checkpoint: to map it takes
+ * longer than all that is noted there. No C library is used: what runs here may have interrupted one anywhere, and one binary serves glibc, musl
+ * and static programs.
  */
 #pragma once
 #include "../common/base.h"
@@ -30,6 +32,7 @@
 
 struct options {
   uint32_t force, blocking, hold, files;
+  uint32_t stand; /* asked for by a writer that found what only a program that stands lets it copy */
   char reply[PATH_SIZE];  /* where progress and outcome go; empty: nowhere */
   char output[PATH_SIZE]; /* template: %p the pid, %n the number of the checkpoint */
 };
@@ -60,22 +63,25 @@ struct noted_file {
 /* What is always used comes first: each page of it that is touched takes time. */
 struct scratch {
   uint32_t go;    /* futex between writer and program */
-  uint32_t measured; /* the same: `copied_pages` is known, and so whether the program goes on already */
+  uint32_t is_being_written; /* until the writer has done, or was killed */
   uint32_t thread_count, pending_count;
   uint32_t timer_count, interval_timer_count;
   uint64_t size, start_time, capture_time, pause;
   int32_t process_fd; /* /proc/self of the program */
   int32_t maps_fd;    /* /proc/self/maps of the program: opened by its whole name, which an emulator knows */
   int32_t writer;     /* its pid */
-  int32_t pid, parent, process_group, session, leader_tid, helper; /* helper: the process between program and writer, see fork.c */
+  int32_t pid, parent, process_group, session, leader_tid, copy; /* copy: the process between program and writer, see fork.c */
   struct kernel_action stop_action; /* what the program has for STOP_SIGNAL */
-  uint64_t pages, copied_pages; /* of all mappings: of the program, of the copy before it maps anything; different when some are not copied */
+  uint64_t pages; /* of all mappings of the program; its copy has fewer when some are forbidden to be copied */
+  uint64_t waiting_before; /* signals, before the fork */
   uint32_t child_subreaper, has_children, has_locked_memory /* mlock: a copy does not inherit it */, tracer;
-  uint32_t shares_nothing, noted_file_count; /* see shared.c */
+  uint32_t has_one_thread, is_own_proc; /* the latter: /proc numbers the processes of its own pid namespace */
+  uint32_t noted_file_count;
   uint32_t hole_count;
   char message[MESSAGE_SIZE]; /* why not, with GO_REFUSED */
   struct noted_file noted_files[MAX_NOTED_FILES];
   struct options options;
+  char text[4096]; /* of a file of /proc: not on the stack, which may be a small alternate one */
   struct hole holes[MAX_HOLES];
   struct note_interval_timer interval_timers[3];
   struct note_posix_timer timers[1024];
@@ -122,12 +128,15 @@ uint32_t own_protection(uint64_t start, uint64_t end); /* what a mapping of a fi
 void admit_checkpoint_signal(bool admitted);
 __attribute__((noreturn)) void become_writer(struct scratch *scratch);
 /* fork.c */
-bool writer_at_work(void);                                /* that of the last checkpoint */
-long fork_writer(struct scratch *scratch);                /* returns its pid */
-bool has_ended(int32_t pid, const char *name);            /* with `name`: or is another one by now */
+bool writer_at_work(const struct scratch *kept);          /* that of the last checkpoint; `kept`: its scratch, when it is still there */
+long fork_writer(struct scratch *scratch);                /* returns the pid of a copy, which becomes the writer; then one of the two: */
+void let_copy_be_reaped(struct scratch *scratch);         /* the program goes on at once */
+void wait_for_copy(struct scratch *scratch);
 void wait_for_writer(struct scratch *scratch);            /* until it lets the program go on, or has ended */
+bool has_ended(int32_t pid, const char *name);            /* with `name`: or is another one by now */
 /* shared.c */
-void note_what_is_shared(struct scratch *scratch);
+void note_status(struct scratch *scratch);
+bool shares_nothing(struct scratch *scratch);           /* also notes positions and flags of the open files */
 uint64_t total_pages(int directory, const char *statm); /* as that file of /proc says; 0: the process has ended, or is about to */
 bool is_orphan(int fd);
 /* threads.c */
@@ -147,6 +156,7 @@ void read_environment(struct options *options);
 bool is_request(const siginfo_t *info);       /* a signal that tells of one, and so the pid of who asks */
 bool request_is_there(const siginfo_t *info); /* not withdrawn, and somebody waits for it */
 bool read_request(struct options *options, char *text, const siginfo_t *info); /* `text`: room for REQUEST_SIZE bytes */
+void ask_again(const struct options *options, int32_t program, const siginfo_t *info); /* by a writer, for a program that stands then */
 bool reply_is_awaited(const struct options *options);
 void reply_line(const struct options *options, const char *line);
 void tell_refusal(const struct options *options, const char *why);

@@ -11,8 +11,8 @@ static void describe_image(struct writer *writer) {
   image->version = NOTE_LAYOUT_VERSION;
   image->machine = ARCH_MACHINE;
   image->page_size = PAGE;
-  image->flags = (scratch->options.force ? IMAGE_FLAG_FORCED : 0) | (scratch->options.blocking ? IMAGE_FLAG_BLOCKING : 0) |
-                 (scratch->options.files ? IMAGE_FLAG_FILES_INCLUDED : 0);
+  image->flags = (writer->options.force ? IMAGE_FLAG_FORCED : 0) | (writer->options.blocking ? IMAGE_FLAG_BLOCKING : 0) |
+                 (writer->options.files ? IMAGE_FLAG_FILES_INCLUDED : 0);
   image->capture_time = scratch->capture_time;
   image->monotonic_time = scratch->start_time;
   image->resume_block = (uint64_t)&imago_resume_block;
@@ -162,7 +162,7 @@ static void find_children(struct writer *writer) {
       const uint32_t pid = take_number(&at, 10);
       skip_spaces(&at);
       if (pid == 0) break;
-      if (pid != (uint32_t)scratch->helper && pid != (uint32_t)call(getpid)) put_decimal(&others, pid), put(&others, " ");
+      if (pid != (uint32_t)scratch->copy && pid != (uint32_t)call(getpid)) put_decimal(&others, pid), put(&others, " ");
     }
     if (others.at != others.start) add_loss(writer, "child processes", others.start);
   }

@@ -326,7 +326,7 @@ void write_kept_content(struct writer *writer) {
     const bool writable = (description->flags & 3) != 0;
     if (description->kind == DESCRIPTION_KIND_REGULAR &&
         (description->state & DESCRIPTION_FLAG_DELETED ||
-         (writable && (writer->scratch->options.files || description->size <= SMALL_FILE))))
+         (writable && (writer->options.files || description->size <= SMALL_FILE))))
       keep_file(writer, description);
     else if (description->kind == DESCRIPTION_KIND_MEMFD) keep_file(writer, description);
     else if ((description->kind == DESCRIPTION_KIND_PIPE || description->kind == DESCRIPTION_KIND_FIFO) &&

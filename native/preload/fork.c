@@ -1,19 +1,24 @@
 /*
  * How the process that writes the image is made: a copy of the program.
  *
- *   program ── clone(CLONE_VM) ──► helper ── fork of the memory that both have ──► writer
- *      │ waits for its end            │ looks how much of it was copied              │ waits for that
- *      │ ◄────────────────────────────┘ ends                                         │ begins
+ *   program ── fork ──► copy ── clone(CLONE_VM) ──► writer: the same memory under another pid
+ *      │                 └ ends, and is waited for
  *
- * Two processes, so that the program never has a child to wait for. The exit signal of the helper is 0: no SIGCHLD, and wait(2) without __WALL
- * or __WCLONE does not see it. An emulator (qemu-user) knows neither shared memory nor another exit signal: there it is an ordinary child, whose
+ * Two processes, so that the program never has a child to wait for. The exit signal of the copy is 0: no SIGCHLD, and wait(2) without __WALL
+ * or __WCLONE does not see it. A program of one thread that need not stand does not wait for it itself: a thread of ours does, and ends with it,
+ * about 0.1 ms later. An emulator (qemu-user) knows neither shared memory nor another exit signal: there the copy is an ordinary child, whose
  * signal is taken away.
  */
 #include "checkpoint.h"
 #include <linux/sched.h>
 #include <linux/wait.h>
 
-static int32_t last_writer;
+#define REAPER_LIMIT (NANOSECONDS / 10)
+
+static int32_t copy, last_writer;
+static uint32_t exit_signal; /* of the copy */
+static uint32_t reaper;      /* the id of the thread that waits for the copy; the kernel makes it 0 when that has ended */
+static uint8_t reaper_stack[1024] __attribute__((aligned(16)));
 
 /* True when there is no such process, or only what nobody has waited for yet; or, with `name`, when it is another one by now. */
 bool has_ended(int32_t pid, const char *name) {
@@ -35,41 +40,67 @@ bool has_ended(int32_t pid, const char *name) {
   return end[2] == 'Z' || end[2] == 'X' || (name != 0 && !same_text(begin + 1, name));
 }
 
-bool writer_at_work(void) {
+/* False when the copy has still not been scheduled. */
+static bool reaper_has_ended(void) {
+  const uint64_t begun = clock_nanoseconds(1);
+  const long process = call(getpid);
+  for (uint32_t tid; (tid = __atomic_load_n(&reaper, __ATOMIC_ACQUIRE)) != 0;) {
+    if (call(tgkill, process, tid, 0) == ERROR_NO_SUCH_PROCESS) reaper = 0; /* it stayed behind when this process was forked */
+    else if (clock_nanoseconds(1) - begun > REAPER_LIMIT) return false;
+    else futex_wait(&reaper, tid, true, NANOSECONDS / 1000);
+  }
+  return true;
+}
+
+bool writer_at_work(const struct scratch *kept) {
+  if (!reaper_has_ended()) return true;
+  if (kept != 0) last_writer = kept->is_being_written ? kept->writer : 0;
   return !has_ended(last_writer, "imago-writer");
 }
 
-/* The program goes on at once when all of its memory was copied, and nothing of it is shared. */
-static void help(struct scratch *scratch, uint32_t exit_signal) {
-  scratch->helper = call(getpid);
-  const long writer = call(clone, exit_signal, 0, 0, 0, 0);
-  if (writer == 0) become_writer(scratch);
-  TEXT(path, 32);
-  put(&path, "/proc/"), put_decimal(&path, writer), put(&path, "/statm");
-  scratch->writer = writer;
-  scratch->copied_pages = total_pages(AT_FDCWD, path.start);
-  if (scratch->shares_nothing && scratch->copied_pages == scratch->pages) scratch->go = GO_RUN;
-  __atomic_store_n(&scratch->measured, 1, __ATOMIC_RELEASE);
-  call(exit, 0);
+/* In the copy. */
+static __attribute__((noreturn)) void become_writer_without_parent(struct scratch *scratch) {
+  scratch->copy = call(getpid);
+  long result;
+  if (exit_signal == 0) result = arch_change_process(CLONE_VM | CLONE_FILES | CLONE_FS | CLONE_SIGHAND | CLONE_PARENT_SETTID, &scratch->writer);
+  else if ((result = call(clone, exit_signal, 0, 0, 0, 0)) > 0) scratch->writer = result, call(exit, 0);
+  if (result == 0) become_writer(scratch);
+  if (scratch->go != GO_WAIT) tell_refusal(&scratch->options, "error cannot make a second process");
+  call(exit_group, 1);
+  __builtin_unreachable();
 }
 
 __attribute__((noinline)) long fork_writer(struct scratch *scratch) {
-  const uint64_t child_signal = 1ul << (SIGCHLD - 1);
-  uint64_t waiting = 0;
-  uint32_t exit_signal = 0;
   scratch->writer = -1;
-  long helper = call(clone, CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_FS | CLONE_SIGHAND, 0, 0, 0, 0);
-  if (helper == ERROR_INVALID) helper = call(clone, exit_signal = SIGCHLD, 0, 0, 0, 0);
-  if (helper == 0) help(scratch, exit_signal);
-  if (failed(helper)) return helper;
-  if (exit_signal != 0) call(rt_sigpending, &waiting, 8);
-  while (call(wait4, helper, 0, exit_signal == 0 ? __WCLONE : 0, 0) == ERROR_INTERRUPTED) {}
-  if (exit_signal != 0 && !(waiting & child_signal)) {
-    const struct time_pair now = {0, 0};
-    call(rt_sigtimedwait, &child_signal, 0, &now, 8);
+  scratch->is_being_written = 1;
+  exit_signal = 0;
+  copy = call(clone, 0, 0, 0, 0, 0);
+  if (copy == ERROR_INVALID) {
+    exit_signal = SIGCHLD;
+    call(rt_sigpending, &scratch->waiting_before, 8);
+    copy = call(clone, exit_signal, 0, 0, 0, 0);
   }
-  if (scratch->writer > 0) last_writer = scratch->writer;
-  return scratch->writer;
+  if (copy == 0) become_writer_without_parent(scratch);
+  return copy;
+}
+
+void wait_for_copy(struct scratch *scratch) {
+  const uint64_t child_signal = 1ul << (SIGCHLD - 1);
+  const struct time_pair now = {0, 0};
+  while (call(wait4, copy, 0, exit_signal == 0 ? __WCLONE : 0, 0) == ERROR_INTERRUPTED) {}
+  if (exit_signal != 0 && !(scratch->waiting_before & child_signal)) call(rt_sigtimedwait, &child_signal, 0, &now, 8);
+  last_writer = scratch->writer;
+}
+
+static __attribute__((noreturn)) void reap(void) {
+  while (call(wait4, copy, 0, __WCLONE, 0) == ERROR_INTERRUPTED) {}
+  for (;;) call(exit, 0);
+}
+
+/* All signals are blocked here, and so in the thread. */
+void let_copy_be_reaped(struct scratch *scratch) {
+  const uint64_t flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
+  if (failed(arch_start_thread(flags, (uint64_t)reaper_stack + sizeof reaper_stack, &reaper, reap))) wait_for_copy(scratch);
 }
 
 void wait_for_writer(struct scratch *scratch) {

@@ -22,6 +22,7 @@ static void take_word(struct options *options, const char *word) {
   else if (begins_with(word, "blocking")) options->blocking = 1;
   else if (begins_with(word, "hold")) options->hold = options->blocking = 1;
   else if (begins_with(word, "files")) options->files = 1;
+  else if (begins_with(word, "stand")) options->stand = 1;
 }
 
 void read_environment(struct options *options) {
@@ -50,8 +51,8 @@ bool is_request(const siginfo_t *info) {
 }
 
 /* /tmp/imago-KIND-PID-IMAGO */
-static void put_name(struct text *path, const char *kind, const siginfo_t *info) {
-  put(path, "/tmp/imago-"), put(path, kind), put(path, "-"), put_decimal(path, call(getpid));
+static void put_name(struct text *path, const char *kind, int32_t pid, const siginfo_t *info) {
+  put(path, "/tmp/imago-"), put(path, kind), put(path, "-"), put_decimal(path, pid);
   put(path, "-"), put_decimal(path, (uint64_t)info->si_value.sival_ptr >> REQUEST_BITS);
 }
 
@@ -66,7 +67,8 @@ static bool is_locked(const char *path) {
 bool request_is_there(const siginfo_t *info) {
   TEXT(request, 64);
   TEXT(reply, 64);
-  put_name(&request, "request", info), put_name(&reply, "reply", info);
+  const int32_t pid = call(getpid);
+  put_name(&request, "request", pid, info), put_name(&reply, "reply", pid, info);
   return call(faccessat, AT_FDCWD, request.start, 0) == 0 && is_locked(reply.start);
 }
 
@@ -77,7 +79,7 @@ bool reply_is_awaited(const struct options *options) {
 /* False when there is none to be trusted. */
 bool read_request(struct options *options, char *request, const siginfo_t *info) {
   TEXT(path, 64);
-  put_name(&path, "request", info);
+  put_name(&path, "request", call(getpid), info);
   const long fd = call(openat, AT_FDCWD, path.start, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0);
   if (failed(fd)) return false;
   struct statx stat;
@@ -98,6 +100,24 @@ bool read_request(struct options *options, char *request, const siginfo_t *info)
     line = next;
   }
   return trusted;
+}
+
+void ask_again(const struct options *options, int32_t program, const siginfo_t *asked) {
+  const char *parts[] = {"stand\n", options->force ? "force\n" : "", options->files ? "files\n" : "", "output ", options->output, "\n",
+                         "reply ", options->reply, "\n"};
+  const unsigned count = is_request(asked) ? sizeof parts / sizeof *parts : 1; /* else all is as the program has it */
+  TEXT(path, 64);
+  siginfo_t info = {0};
+  info.si_signo = checkpoint_signal;
+  info.si_code = -1;
+  info.si_pid = call(getpid);
+  info.si_value.sival_ptr = is_request(asked) ? asked->si_value.sival_ptr : (void *)(REQUEST_WORD | (uint64_t)info.si_pid << REQUEST_BITS);
+  put_name(&path, "request", program, &info);
+  const long fd = call(openat, AT_FDCWD, path.start, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (failed(fd)) return tell_refusal(options, "error cannot ask for it to stand still");
+  for (unsigned i = 0; i < count; i++) call(write, fd, parts[i], length_of(parts[i]));
+  call(close, fd);
+  if (failed(call(rt_sigqueueinfo, program, checkpoint_signal, &info))) call(unlinkat, AT_FDCWD, path.start, 0);
 }
 
 void reply_line(const struct options *options, const char *line) {

@@ -14,7 +14,7 @@ struct piece {
 
 /* The path of the image, %p and %n filled in, and made absolute; the temporary one beside it. */
 static void choose_paths(struct writer *writer) {
-  const char *template = writer->scratch->options.output;
+  const char *template = writer->options.output;
   struct text path = {writer->path, writer->path, writer->path + PATH_SIZE - 1};
   if (template[0] != '/') {
     const long length = call(readlinkat, AT_FDCWD, "/proc/self/cwd", path.at, PATH_SIZE - 2);
@@ -51,7 +51,7 @@ static void tell_progress(struct writer *writer) {
   TEXT(line, 64);
   writer->told = writer->written;
   put(&line, "progress "), put_decimal(&line, writer->written), put(&line, " "), put_decimal(&line, writer->expected);
-  reply_line(&writer->scratch->options, line.start);
+  reply_line(&writer->options, line.start);
 }
 
 static void write_to_file(struct writer *writer, const unsigned char *from, size_t size, uint64_t offset) {

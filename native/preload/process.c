@@ -37,6 +37,7 @@ void note_pending(struct scratch *scratch, uint32_t tid) {
     if (index >= MAX_PENDING) break;
     struct note_pending *note = &scratch->pending[index];
     const struct time_pair now = {0, 0};
+    note->signal = 0;
     const long signal = call(rt_sigtimedwait, &one, note->info, &now, 8);
     if (failed(signal)) continue; /* leaves an empty note, which the writer skips */
     note->tid = tid;
@@ -64,16 +65,16 @@ static void note_interval_timers(struct scratch *scratch) {
   }
 }
 
-/* /proc/self/timers: "ID: 0", "signal: 14/00007ffd…", "notify: signal/pid.4711", "ClockID: 1" for each. */
+/* timers of /proc/self: "ID: 0", "signal: 14/00007ffd…", "notify: signal/pid.4711", "ClockID: 1" for each. */
 static void note_posix_timers(struct scratch *scratch) {
   LINES(lines, 512);
-  if (!open_lines(&lines, AT_FDCWD, "/proc/self/timers")) return;
+  if (!open_lines(&lines, scratch->process_fd, "timers")) return;
   struct note_posix_timer *timer = 0;
   for (char *line; (line = next_line(&lines)) != 0;) {
     const char *at = line;
     if (begins_with(line, "ID: ")) {
       if (scratch->timer_count == sizeof scratch->timers / sizeof *scratch->timers) timer = 0;
-      else timer = &scratch->timers[scratch->timer_count++];
+      else *(timer = &scratch->timers[scratch->timer_count++]) = (struct note_posix_timer){0};
       at += 4;
       if (timer != 0) timer->id = take_number(&at, 10);
     } else if (timer == 0) continue;

@@ -101,33 +101,26 @@ uint64_t total_pages(int directory, const char *statm) {
   return read_text(directory, statm, text, sizeof text) > 0 ? take_number(&at, 10) : 0;
 }
 
-/* False when it numbers the processes of another pid namespace. */
-static bool is_own_proc(const struct scratch *scratch) {
-  char link[16] = {0};
-  const char *at = link;
-  return !failed(call(readlinkat, AT_FDCWD, "/proc/self", link, sizeof link - 1)) && take_number(&at, 10) == (uint64_t)scratch->pid;
+/* The number behind `name` in a file of /proc with a line for each; `otherwise` when there is none. */
+static uint64_t number_of(const char *text, const char *name, uint64_t otherwise) {
+  const char *at = find_text(text, name);
+  if (at == 0) return otherwise;
+  at += length_of(name);
+  skip_spaces(&at);
+  return take_number(&at, 10);
 }
 
 /* What the kernel tells of the program only, not of its copy. */
-static void note_status(struct scratch *scratch) {
-  uint64_t tracer = 0, kibibytes = 0, locked = 1;
-  const struct { const char *name; uint64_t *value; } wanted[] = {{"TracerPid:", &tracer}, {"VmSize:", &kibibytes}, {"VmLck:", &locked}};
-  LINES(lines, 256);
-  if (open_lines(&lines, scratch->process_fd, "status"))
-    for (char *line; (line = next_line(&lines)) != 0;)
-      for (unsigned i = 0; i < sizeof wanted / sizeof *wanted; i++) {
-        if (!begins_with(line, wanted[i].name)) continue;
-        const char *at = line + length_of(wanted[i].name);
-        skip_spaces(&at);
-        *wanted[i].value = take_number(&at, 10);
-      }
-  scratch->tracer = tracer;
-  scratch->has_locked_memory = locked != 0;
-  scratch->pages = kibibytes * 1024 / PAGE;
+void note_status(struct scratch *scratch) {
+  if (read_text(scratch->process_fd, "status", scratch->text, sizeof scratch->text) < 0) scratch->text[0] = 0;
+  scratch->is_own_proc = number_of(scratch->text, "\nPid:", 0) == (uint64_t)scratch->pid;
+  scratch->tracer = number_of(scratch->text, "\nTracerPid:", 0);
+  scratch->pages = number_of(scratch->text, "\nVmSize:", 0) * 1024 / PAGE;
+  scratch->has_locked_memory = number_of(scratch->text, "\nVmLck:", 1) != 0;
 }
 
-void note_what_is_shared(struct scratch *scratch) {
-  note_status(scratch);
-  if (scratch->tracer != 0 || scratch->has_locked_memory || scratch->has_children || scratch->options.blocking) return;
-  scratch->shares_nothing = is_own_proc(scratch) && !has_shared_memory(scratch) && note_files(scratch);
+bool shares_nothing(struct scratch *scratch) {
+  if (scratch->tracer != 0 || scratch->has_locked_memory || scratch->has_children || !scratch->is_own_proc) return false;
+  if (scratch->options.blocking || scratch->options.stand) return false;
+  return !has_shared_memory(scratch) && note_files(scratch);
 }

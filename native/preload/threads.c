@@ -19,6 +19,7 @@ extern const unsigned int __rseq_size __attribute__((weak, visibility("default")
 
 void note_own_thread(struct scratch *scratch, struct thread_slot *slot, void *info, void *context) {
   struct note_thread *note = &slot->note;
+  *slot = (struct thread_slot){0};
   slot->context = (uint64_t)context;
   slot->info = (uint64_t)info;
   note->tid = call(gettid);
@@ -109,6 +110,7 @@ bool stop_threads(struct scratch *scratch) {
   };
   if (is_only_thread()) {
     call(rt_sigaction, STOP_SIGNAL, 0, &scratch->stop_action, 8);
+    scratch->has_one_thread = 1;
     return true;
   }
   stopped = released = 0;

@@ -10,16 +10,22 @@ static void say_go(struct scratch *scratch, uint32_t what) {
   futex_wake(&scratch->go, true);
 }
 
+/* From here on another checkpoint may begin, and take the scratch for itself, unless the program still stands. */
+static void admit_another(struct writer *writer) {
+  call(prctl, PR_SET_NAME, "imago-done", 0, 0, 0);
+  __atomic_store_n(&writer->scratch->is_being_written, 0, __ATOMIC_RELEASE);
+}
+
 /* Ends without an image. The reason is for the program to tell, once it goes on; if it does already, it is told here. */
 static __attribute__((noreturn)) void give_up(struct writer *writer, const char *why) {
   struct scratch *scratch = writer->scratch;
   if (writer->temporary[0] != 0) call(unlinkat, AT_FDCWD, writer->temporary, 0);
-  call(prctl, PR_SET_NAME, "imago-done", 0, 0, 0);
-  if (scratch->go == GO_WAIT) {
+  admit_another(writer);
+  if (writer->program_stands && scratch->go == GO_WAIT) {
     struct text message = {scratch->message, scratch->message, scratch->message + MESSAGE_SIZE - 1};
     put(&message, why);
     say_go(scratch, GO_REFUSED);
-  } else tell_refusal(&scratch->options, why);
+  } else tell_refusal(&writer->options, why);
   call(exit_group, 1);
   __builtin_unreachable();
 }
@@ -42,15 +48,14 @@ void *allocate(struct writer *writer, size_t size) {
 
 /* Where something would be lost that nobody has agreed to lose: names every loss, one line each, and ends. */
 static void refuse_losses(struct writer *writer) {
-  struct scratch *scratch = writer->scratch;
   const struct list *list = &writer->lists[LIST_LOSS];
-  if (list->count == 0 || scratch->options.force) return;
+  if (list->count == 0 || writer->options.force) return;
   for (uint32_t i = 0; i < list->count; i++) {
     const struct note_loss *loss = record_at(list, i);
     TEXT(line, MESSAGE_SIZE);
-    put(&line, scratch->options.reply[0] != 0 ? "loss " : "imago: cannot keep ");
+    put(&line, writer->options.reply[0] != 0 ? "loss " : "imago: cannot keep ");
     put_bytes(&line, list->strings + loss->what.offset, loss->what.length);
-    if (scratch->options.reply[0] != 0) reply_line(&scratch->options, line.start);
+    if (writer->options.reply[0] != 0) reply_line(&writer->options, line.start);
     else put(&line, "\n"), say(line.start);
   }
   give_up(writer, "refused");
@@ -59,7 +64,7 @@ static void refuse_losses(struct writer *writer) {
 /* Keeps the program standing until imago has verified the image and ended it, or waits no more: it lets it go, or has gone away itself. */
 static void hold(struct writer *writer) {
   const struct scratch *scratch = writer->scratch;
-  while (reply_is_awaited(&scratch->options) && call(kill, scratch->pid, 0) != ERROR_NO_SUCH_PROCESS) {
+  while (reply_is_awaited(&writer->options) && call(kill, scratch->pid, 0) != ERROR_NO_SUCH_PROCESS) {
     const struct time_pair pause = {0, 5000000};
     call(nanosleep, &pause, 0);
   }
@@ -110,10 +115,10 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
   call(setsid); /* while it ends, it shall not keep the program's session, and so its pid, taken */
   make_lists(writer, (unsigned char *)writer + WRITER_SIZE);
   describe_first(writer);
-  if (!scratch->options.blocking && scratch->go == GO_WAIT) say_go(scratch, GO_RUN);
+  if (!writer->options.blocking && writer->program_stands) say_go(scratch, GO_RUN);
   TEXT(line, 64);
   put(&line, "writer "), put_decimal(&line, call(getpid));
-  reply_line(&scratch->options, line.start);
+  reply_line(&writer->options, line.start);
   describe_process(writer);
   settle_mappings(writer);
   find_what_is_outside(writer, writer->self_fd);
@@ -125,21 +130,29 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
   writer->image->pause = pause_of(scratch);
   write_headers(writer);
   put_in_place(writer);
-  call(prctl, PR_SET_NAME, "imago-done", 0, 0, 0); /* from here on another checkpoint may begin */
+  admit_another(writer);
   TEXT(done, PATH_SIZE + 64);
   put(&done, "done "), put_decimal(&done, writer->image->pause), put(&done, " "), put(&done, writer->path);
-  reply_line(&scratch->options, done.start);
-  if (scratch->options.hold) hold(writer);
-  if (scratch->options.blocking) say_go(scratch, GO_RUN);
+  reply_line(&writer->options, done.start);
+  if (writer->options.hold) hold(writer);
+  if (writer->options.blocking) say_go(scratch, GO_RUN);
   call(exit_group, 0);
+}
+
+/* The program has gone on, but some of its memory is not in its copy (MADV_DONTFORK): that can only be had while it stands. */
+static __attribute__((noreturn)) void stand_for_another(struct scratch *scratch) {
+  const struct thread_slot *asked = &scratch->threads[scratch->thread_count - 1]; /* it notes itself last */
+  ask_again(&scratch->options, scratch->pid, (const siginfo_t *)asked->info);
+  call(exit_group, 0);
+  __builtin_unreachable();
 }
 
 /* Begins on the stack it was made with. Maps nothing before it may, which would show as a difference to the program. */
 void write_image(struct scratch *scratch, uint32_t number) {
   const long self = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-  while (__atomic_load_n(&scratch->measured, __ATOMIC_ACQUIRE) == 0)
-    if (futex_wait(&scratch->measured, 0, true, NANOSECONDS / 1000) == ERROR_TIMED_OUT && has_ended(scratch->pid, 0)) call(exit_group, 1);
-  const bool few_holes = scratch->pages == scratch->copied_pages || find_holes(scratch, self);
+  const bool is_whole = total_pages(self, "statm") == scratch->pages;
+  if (!is_whole && scratch->go == GO_RUN) stand_for_another(scratch);
+  const bool few_holes = is_whole || find_holes(scratch, self);
   struct writer *writer = (struct writer *)call(mmap, 0, WRITER_SIZE + lists_size(), PROT_READ | PROT_WRITE,
                                                 MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0); /* shared: one mapping, whatever its neighbours are */
   if (!few_holes || failed((long)writer)) {
@@ -151,6 +164,7 @@ void write_image(struct scratch *scratch, uint32_t number) {
     call(exit_group, 1);
   }
   writer->scratch = scratch;
+  writer->options = scratch->options;
   writer->self_fd = self;
   writer->number = number;
   writer->out = -1;

@@ -19,6 +19,7 @@ enum list_name {
 
 struct writer {
   struct scratch *scratch;
+  struct options options; /* of the scratch, which the next checkpoint may take while this one still tells that it is done */
   struct list lists[LISTS];
   struct note_image *image;
   struct note_process *process;

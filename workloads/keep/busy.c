@@ -1,7 +1,7 @@
 /*
  * A program that never stands still: one thing that it shares with its copy changes all the time, together with a number in its own memory. Torn
  * apart by a checkpoint, they would not fit together any more.
- *   usage: busy position|memory|pipe|counter|lock|unforked      with "unforked" the number itself lies in memory that no copy gets
+ *   usage: busy position|memory|pipe|counter|lock|unforked|nothing      with "unforked" the number itself lies in memory that no copy gets
  */
 #include "keep.h"
 #include <sys/eventfd.h>
@@ -82,12 +82,18 @@ static void step_unforked(void) {
   *unforked = ++own;
 }
 
+static void begin_nothing(void) {}
+static void step_nothing(void) {
+  own++;
+}
+
 static const struct {
   const char *name;
   void (*begin)(void), (*step)(void);
 } parts[] = {
   {"position", begin_position, step_position}, {"memory", begin_memory, step_memory}, {"pipe", begin_pipe, step_pipe},
   {"counter", begin_counter, step_counter},    {"lock", begin_lock, step_lock},       {"unforked", begin_unforked, step_unforked},
+  {"nothing", begin_nothing, step_nothing},
 };
 
 int main(int count, char **words) {

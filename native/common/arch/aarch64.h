@@ -74,6 +74,39 @@ __attribute__((noreturn)) static inline void arch_return_to_frame(uint64_t frame
   __builtin_unreachable();
 }
 
+/**
+ * The calling process ends, and what it was goes on as another one that shares its memory (flags: CLONE_VM …) and its stack, which nobody uses
+ * between the two. Its pid is stored at `pid`. Returns 0, or -errno when nothing of that happened.
+ */
+static inline long arch_change_process(uint64_t flags, int32_t *pid) {
+  register long x8 __asm__("x8") = __NR_clone;
+  register long x0 __asm__("x0") = flags;
+  register long x1 __asm__("x1") = 0;
+  register long x2 __asm__("x2") = (long)pid;
+  register long x3 __asm__("x3") = 0;
+  register long x4 __asm__("x4") = 0;
+  __asm__ volatile("svc #0\n\tcmp x0, #0\n\tb.le 1f\n\tmov x0, #0\n\tmov x8, %2\n\tsvc #0\n\tudf #0\n1:"
+                   : "+r"(x0), "+r"(x8)
+                   : "i"(__NR_exit_group), "r"(x1), "r"(x2), "r"(x3), "r"(x4)
+                   : "memory", "cc");
+  return x0;
+}
+
+/** Starts a thread that calls `entry`, which never returns. Its id is stored at `tid` before either goes on, and 0 when it ends, where `flags` say so. */
+static inline long arch_start_thread(uint64_t flags, uint64_t stack, uint32_t *tid, void (*entry)(void)) {
+  register long x8 __asm__("x8") = __NR_clone;
+  register long x0 __asm__("x0") = flags;
+  register long x1 __asm__("x1") = stack & ~15ul;
+  register long x2 __asm__("x2") = (long)tid;
+  register long x3 __asm__("x3") = 0;
+  register long x4 __asm__("x4") = (long)tid;
+  __asm__ volatile("svc #0\n\tcbnz x0, 1f\n\tmov x29, #0\n\tblr %1\n\tudf #0\n1:"
+                   : "+r"(x0)
+                   : "r"(entry), "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4)
+                   : "memory", "x30");
+  return x0;
+}
+
 /** Calls `entry(a, b)` on another stack, never to return. */
 __attribute__((noreturn)) static inline void arch_call_on_stack(uint64_t stack, uint64_t entry, uint64_t a, uint64_t b) {
   register uint64_t x0 __asm__("x0") = a;

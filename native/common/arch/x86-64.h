@@ -74,6 +74,33 @@ __attribute__((noreturn)) static inline void arch_return_to_frame(uint64_t frame
   __builtin_unreachable();
 }
 
+/**
+ * The calling process ends, and what it was goes on as another one that shares its memory (flags: CLONE_VM …) and its stack, which nobody uses
+ * between the two. Its pid is stored at `pid`. Returns 0, or -errno when nothing of that happened.
+ */
+static inline long arch_change_process(uint64_t flags, int32_t *pid) {
+  register long r10 __asm__("r10") = 0;
+  register long r8 __asm__("r8") = 0;
+  long result;
+  __asm__ volatile("syscall\n\ttest %%rax, %%rax\n\tjle 1f\n\txor %%edi, %%edi\n\tmov %2, %%eax\n\tsyscall\n\tud2\n1:"
+                   : "=a"(result)
+                   : "a"((long)__NR_clone), "i"(__NR_exit_group), "D"(flags), "S"(0l), "d"(pid), "r"(r10), "r"(r8)
+                   : "rcx", "r11", "memory");
+  return result;
+}
+
+/** Starts a thread that calls `entry`, which never returns. Its id is stored at `tid` before either goes on, and 0 when it ends, where `flags` say so. */
+static inline long arch_start_thread(uint64_t flags, uint64_t stack, uint32_t *tid, void (*entry)(void)) {
+  register long r10 __asm__("r10") = (long)tid;
+  register long r8 __asm__("r8") = 0;
+  long result;
+  __asm__ volatile("syscall\n\ttest %%rax, %%rax\n\tjnz 1f\n\txor %%ebp, %%ebp\n\tcall *%2\n\tud2\n1:"
+                   : "=a"(result)
+                   : "a"((long)__NR_clone), "r"(entry), "D"(flags), "S"(stack & ~15ul), "d"(tid), "r"(r10), "r"(r8)
+                   : "rcx", "r11", "memory");
+  return result;
+}
+
 /** Calls `entry(a, b)` on another stack, never to return. */
 __attribute__((noreturn)) static inline void arch_call_on_stack(uint64_t stack, uint64_t entry, uint64_t a, uint64_t b) {
   __asm__ volatile("mov %0, %%rsp\n\txor %%ebp, %%ebp\n\tcall *%1\n\tud2"

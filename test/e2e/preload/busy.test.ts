@@ -5,7 +5,9 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { isDeepStrictEqual } from 'node:util'
 import { expect, onTestFinished, test } from 'vitest'
+import { imago } from '../../helpers/imago.js'
 import { rounds } from '../../helpers/rounds.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { compileKeep, Frozen } from './freezer.js'
@@ -27,6 +29,26 @@ test.for([
     await program.freeze()
     await program.kill()
     await program.restart()
+  }
+  fs.writeFileSync(path.join(folder, 'go'), '')
+  expect({ code: await program.end(), output: program.output() }).toEqual({ code: 0, output: 'ok\n' })
+})
+
+test('a program that went on at once has neither a child nor a thread nor an open file more than before', async () => {
+  const folder = temporaryFolder()
+  const program = new Frozen(compileKeep('busy', folder), ['nothing'], folder)
+  onTestFinished(() => program.abandon())
+  await program.until(() => program.has('ready'), 'readiness')
+  const has = () => ({
+    children: fs.readFileSync(`/proc/${program.pid}/task/${program.pid}/children`, 'utf8'),
+    threads: fs.readdirSync(`/proc/${program.pid}/task`).length,
+    files: fs.readdirSync(`/proc/${program.pid}/fd`),
+  })
+  const before = has()
+  expect(before).toMatchObject({ children: '', threads: 1 })
+  for (let i = 0; i < 3; i++) {
+    expect(imago(['checkpoint', String(program.pid)])).toMatchObject({ code: 0 })
+    await program.until(() => isDeepStrictEqual(has(), before), 'end of what a checkpoint makes')
   }
   fs.writeFileSync(path.join(folder, 'go'), '')
   expect({ code: await program.end(), output: program.output() }).toEqual({ code: 0, output: 'ok\n' })
