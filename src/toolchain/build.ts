@@ -32,13 +32,15 @@ const nativeFolder = path.join(packageRoot, 'native')
 const runtimeFolder = path.join(nativeFolder, 'runtime')
 const overlayFolder = path.join(runtimeFolder, 'include')
 
-/** The part of the runtime that migrates with the program; the rest is compiled for each ISA. */
-const WITH_THE_PROGRAM = ['points.c', 'waiting.c']
+/** The part of the runtime that is compiled with the program; the rest is compiled for each ISA. */
+const WITH_THE_PROGRAM = ['points.c', 'waiting.c', 'complex.c']
 
 /** After the user's own options, so that these win. */
 const FRONT_END = [
   ...['-ffp-contract=off', '-fno-pic', '-fno-stack-protector', '-fno-asynchronous-unwind-tables'],
   ...['-fno-unwind-tables', '-gline-tables-only', '-Xclang', '-disable-O0-optnone', '-D__imago__=1'],
+  // Programs that have code for these and other code choose the other, which is for both ISAs.
+  ...['-U__MMX__', '-U__SSE__', '-U__SSE_MATH__', '-U__SSE2__', '-U__SSE2_MATH__'],
 ]
 
 export interface Built {

@@ -50,21 +50,22 @@ export function renameLibraryCalls(module: Module): void {
   dropUnused(module)
 }
 
-/** Functions of `waiting.c` that nothing refers to. */
+/** Functions of `waiting.c` and `complex.c` that nothing refers to. */
 function dropUnused(module: Module): void {
   for (let dropped = true; dropped; ) {
     const used = new Set<string>()
     for (const item of module.items) {
       const lines = typeof item === 'string' ? [item] : item.blocks.flatMap(block => block.instructions)
       for (const line of lines)
-        if (line.includes(WAITING))
-          for (const match of line.matchAll(/@(__imago_wait_\w+)/g)) used.add(match[1]!)
+        for (const match of line.matchAll(/@(__(?:imago_wait_|mul|div)\w+)/g)) used.add(match[1]!)
     }
     const before = module.items.length
     const kept = module.items.filter(
-      item => typeof item === 'string' || !item.name.startsWith(WAITING) || used.has(item.name),
+      item => typeof item === 'string' || !isOptional(item.name) || used.has(item.name),
     )
     module.items.splice(0, before, ...kept)
     dropped = kept.length < before
   }
 }
+
+const isOptional = (name: string) => name.startsWith(WAITING) || /^__(mul|div)[sd]c3$/.test(name)

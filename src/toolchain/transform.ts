@@ -1,4 +1,5 @@
 /** One IR module of a whole program → the same program with migration points: text in, text out, through opt. */
+import { ImagoError } from '../lib/errors.js'
 import { CallGraph, PARK, siteTest } from './call-graph.js'
 import { lowerComputedGotos } from './computed-gotos.js'
 import { functionsOf, Locations, type Module, parseModule, printModule, renamePredecessors } from './ir.js'
@@ -21,7 +22,8 @@ export interface Transformed extends ShadowFrames {
   readonly canMigrate: boolean
 }
 
-const NAMED = 'function(loop-simplify,lcssa,instnamer)'
+/** First what clang leaves at -O0 though nothing reaches it goes, such as the branch of `isnan` for a long double. */
+const NAMED = 'function(sccp),globaldce,function(loop-simplify,lcssa,instnamer)'
 /** What the back end would do to loops, done before there are slots: there it would carry values across sites. */
 const LOOPS = 'function(loop-mssa(licm),loop(loop-reduce),early-cse,instnamer)'
 const SLOTS = 'function(reg2mem)'
@@ -36,6 +38,8 @@ export async function transform(tools: Tools, linked: string, policy: PollPolicy
     return parseModule(neutralize(stdout.replace(/^source_filename.*\n/m, '')))
   }
   const polled = await opt(NAMED, renameMain(linked))
+  if (!functionsOf(polled).some(fn => fn.name === USER_MAIN))
+    throw new ImagoError('the program has no main', { hint: 'without -c imago cc makes a whole program' })
   lowerComputedGotos(polled)
   lowerThreadLocals(polled)
   renameLibraryCalls(polled)

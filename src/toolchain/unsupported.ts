@@ -1,6 +1,6 @@
 /** What the method cannot carry to another ISA is refused before any code is made, with the function and the line. */
 import { LossError } from '../lib/errors.js'
-import { functionsOf, type IrFunction, type Locations, type Module, parseCall } from './ir.js'
+import { functionsOf, type Locations, type Module, parseCall } from './ir.js'
 
 interface Refusal {
   readonly what: string
@@ -14,6 +14,9 @@ const calls = (...names: string[]) => {
   const pattern = new RegExp(`call [^"]*@(${names.join('|')})\\(`)
   return (instruction: string) => instruction.includes('call ') && pattern.test(instruction)
 }
+
+const ASSEMBLER_HINT =
+  'the program is compiled for two ISAs: write it in C (-U__x86_64__ may choose portable code that is there already)'
 
 const refusals: readonly Refusal[] = [
   {
@@ -39,13 +42,19 @@ const refusals: readonly Refusal[] = [
   },
   {
     what: 'inline assembler',
-    hint: 'write it in C: the program is compiled for two ISAs',
+    hint: ASSEMBLER_HINT,
     onlyMigratable: false,
     test: instruction => {
       if (!instruction.includes(' asm ')) return false
       const call = parseCall(instruction)
       return call?.assembler === true && !/ asm (?:sideeffect )?"",/.test(instruction)
     },
+  },
+  {
+    what: 'an instruction of x86-64 by its intrinsic',
+    hint: ASSEMBLER_HINT,
+    onlyMigratable: false,
+    test: instruction => instruction.includes('@llvm.x86.'),
   },
   {
     what: 'long double',
@@ -67,43 +76,65 @@ const refusals: readonly Refusal[] = [
   },
 ]
 
-/** @throws LossError for the first thing found, with how many more there are. */
+/** What is found in the module, not in a function. */
+const moduleRefusals: ReadonlyArray<{
+  readonly what: string
+  readonly hint: string
+  readonly pattern: RegExp
+}> = [
+  {
+    what: 'a symbol that is an alias of another',
+    hint: 'give the function one name, or let one function call the other',
+    pattern: /^@(?<name>\S+) = (?:[\w()]+ )*(?:alias|ifunc) /gm,
+  },
+  {
+    what: 'a function of libc that takes or gives a complex float (or a vector), which ISAs pass differently',
+    hint: 'use the one for double _Complex',
+    pattern: /^declare (?=.*<2 x float>).*@(?!llvm\.)(?<name>[-\w.$]+)\(/gm,
+  },
+  {
+    what: 'assembler at the top level of a file',
+    hint: ASSEMBLER_HINT,
+    pattern: /^module asm /m,
+  },
+]
+
+/** @throws LossError for all that is found, with where it is. */
 export function refuseUnsupported(
   module: Module,
   migratable: ReadonlySet<string>,
   locations: Locations,
 ): void {
   const found: string[] = []
-  let hint = ''
-  const note = (fn: IrFunction, refusal: Refusal, where: string | undefined) => {
-    found.push(`${where ?? '(no line known)'}: ${fn.name.replace('__imago_user_', '')}: ${refusal.what}`)
-    if (found.length === 1) hint = refusal.hint
+  const hints = new Set<string>()
+  const note = (where: string | undefined, name: string | undefined, what: string, hint: string) => {
+    found.push(
+      [where, name?.replace('__imago_user_', ''), what].filter(each => each !== undefined).join(': '),
+    )
+    hints.add(hint)
   }
-  for (const fn of functionsOf(module)) {
+  const functions = functionsOf(module)
+  for (const fn of functions) {
     const applicable = refusals.filter(each => !each.onlyMigratable || migratable.has(fn.name))
-    const headRefusal = applicable.find(each => each.what === 'long double' && each.test(fn.head))
-    if (headRefusal) note(fn, headRefusal, locations.of(fn.head))
-    for (const refusal of applicable) {
-      const at = fn.blocks.flatMap(block => block.instructions).find(each => refusal.test(each))
-      if (at !== undefined && refusal !== headRefusal)
-        note(fn, refusal, locations.of(at) ?? locations.of(fn.head))
+    const instructions = fn.blocks.flatMap(block => block.instructions)
+    for (const { what, hint, test } of applicable) {
+      const at = instructions.find(test)
+      if (at !== undefined || test(fn.head))
+        note(locations.of(at ?? '') ?? locations.of(fn.head) ?? '(no line known)', fn.name, what, hint)
     }
   }
-  for (const item of module.items)
-    if (typeof item === 'string') {
-      const alias = /^@(\S+) = (?:[\w()]+ )*(?:alias|ifunc) /m.exec(item)
-      if (alias) found.push(`${alias[1]}: a symbol that is an alias of another`)
-      for (const [, name] of item.matchAll(
-        /^declare .*<2 x float>.*?@(?!llvm\.)([-\w.$]+)\(|^declare .*@(?!llvm\.)([-\w.$]+)\(.*<2 x float>/gm,
-      ))
-        found.push(
-          `${name}: a function of libc that takes or gives a complex float (or a vector), which ISAs pass differently`,
-        )
-      if (/^module asm /m.test(item)) found.push('assembler at the top level of a file')
-    }
+  for (const item of module.items.filter(each => typeof each === 'string'))
+    for (const { what, hint, pattern } of moduleRefusals)
+      for (const match of item.matchAll(new RegExp(pattern, 'gm'))) {
+        const name = match.groups?.name
+        const user = functions.flatMap(fn =>
+          fn.blocks.flatMap(block => block.instructions.filter(each => each.includes(`@${name}(`))),
+        )[0]
+        note(locations.of(user ?? ''), name, what, hint)
+      }
   if (found.length > 0)
     throw new LossError(
       `cannot be made to migrate:\n  ${found.slice(0, 20).join('\n  ')}${found.length > 20 ? `\n  and ${found.length - 20} more` : ''}`,
-      { hint },
+      { hint: [...hints].slice(0, 3).join('\n            ') },
     )
 }

@@ -27,8 +27,8 @@ beforeAll(() => {
       missing = `the part ${part} is not in the cache: npm run setup -- ${part}`
 })
 
-/** Name, and arguments that keep it short under an emulator. */
-const workloads: ReadonlyArray<readonly [string, readonly string[]]> = [
+/** Name, arguments that keep it short under an emulator, and the level of optimization where it is not -O2. */
+const workloads: ReadonlyArray<readonly [string, readonly string[], string?]> = [
   ['cross/fib-tree', ['18', '2000']],
   ['cross/structures', ['10']],
   ['cross/interpreter', ['2000', '2']],
@@ -40,15 +40,21 @@ const workloads: ReadonlyArray<readonly [string, readonly string[]]> = [
   ['test/e2e/cc/programs/gotos', []],
   ['test/e2e/cc/programs/c11', []],
   ['test/e2e/cc/programs/callbacks', []],
+  ['test/e2e/cc/programs/numbers', []],
+  ['test/e2e/cc/programs/numbers', [], '-O0'],
 ]
 
 describe('imago cc', () => {
-  it.for(workloads)('%s does on both ISAs what the host’s compiler makes of it', ([name, args], context) => {
+  it.for(workloads)('%s does on both ISAs what the host’s compiler makes of it', ([
+    name,
+    args,
+    level = '-O2',
+  ], context) => {
     context.skip(missing !== '', missing)
     const folder = temporaryFolder()
     const source = path.join(packageRoot, name.startsWith('test/') ? '' : 'workloads', `${name}.c`)
     const program = path.join(folder, 'prog')
-    const compiled = imago(['cc', '-O2', source, '-o', program])
+    const compiled = imago(['cc', level, source, '-o', program])
     expect(compiled.stderr).toBe('')
     expect(compiled.code).toBe(0)
     expect(
@@ -223,7 +229,12 @@ describe('imago cc', () => {
     [
       'a complex float for libc',
       '#include <complex.h>\nint main(int n, char **v) {\n  float complex z = 1;\n  for (volatile int i = 0; i < n; i++) z = cexpf(z);\n  return crealf(z) > 3 && v;\n}',
-      /cexpf: a function of libc that takes or gives a complex float/,
+      /a\.c:4: cexpf: a function of libc that takes or gives a complex float/,
+    ],
+    [
+      'an instruction of one processor',
+      '#include <emmintrin.h>\nint main(int n, char **v) {\n  __m128i s = _mm_set1_epi32(n);\n  for (volatile int i = 0; i < n; i++)\n    s = _mm_madd_epi16(s, s);\n  return _mm_cvtsi128_si32(s) && v;\n}',
+      /a\.c:5: main: an instruction of x86-64/,
     ],
     [
       'assembler at the top of a file',
@@ -244,6 +255,13 @@ describe('imago cc', () => {
     expect(stderr).toContain('cannot be moved')
     expect(code).toBe(0)
     expect(run(path.join(folder, 'a_x86-64'), []).code).toBe(3)
+  })
+
+  it('says that a program has no main, in one line', context => {
+    const folder = compile(context, { 'a.c': 'int two(void) { return 2; }' })
+    const { code, stderr } = imago(['cc', 'a.c', '-o', 'a'], { cwd: folder })
+    expect(stderr).toMatch(/^imago: the program has no main\n/)
+    expect(code).toBe(1)
   })
 
   it('says what is wrong with a program as clang says it', context => {
