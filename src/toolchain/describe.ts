@@ -14,7 +14,7 @@ import {
   readStackmaps,
   returnAddressesOf,
 } from './machine-frames.js'
-import { type FrameLayout, isaNames, PROGRAM_SCHEMA } from './program.js'
+import { type FrameLayout, isaNames, PROGRAM_SCHEMA, USER_MAIN } from './program.js'
 import { FRAME_SIZES, type ShadowFrames } from './shadow-frames.js'
 import type { Tools } from './tools.js'
 
@@ -88,7 +88,13 @@ async function readMachineSide(
       if (start === undefined) continue
       const size = stackSizes.get(start)!
       if (size >= 2 ** 31)
-        throw new LossError(`${fn} has a native frame of changing size on ${isa}`, { file: binary })
+        throw new LossError(
+          `${fn.replace(USER_MAIN, 'main')}: its native frame has no fixed size on ${isa}, for it is aligned to more than 16 bytes`,
+          {
+            file: shadow.sites.find(site => site.function === fn)?.source,
+            hint: 'pass what is aligned to 32 bytes or more (alignas, wide vectors) by its address, not by value',
+          },
+        )
       frames.set(fn, frameLayout(isa, size, code, start, after.get(start)!))
     }
     const returns = new Map<number, bigint>()

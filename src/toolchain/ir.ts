@@ -87,6 +87,17 @@ export function printModule(module: Module): string {
   return `${lines.join('\n')}\n`
 }
 
+/** Adds declarations, each a line, that the module does not have yet. */
+export function declare(module: Module, ...lines: readonly string[]): void {
+  const names = new Set<string>()
+  for (const item of module.items)
+    if (typeof item === 'string')
+      for (const match of item.matchAll(new RegExp(`^(?:declare [^@]*)?@(${GLOBAL_NAME})(?:\\(| = )`, 'gm')))
+        names.add(match[1]!)
+    else names.add(item.name)
+  module.items.push(...lines.filter(line => !names.has(new RegExp(`@(${GLOBAL_NAME})`).exec(line)![1]!)))
+}
+
 /** Splits at commas outside brackets and strings. */
 export function splitList(text: string): string[] {
   const parts: string[] = []

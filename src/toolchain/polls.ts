@@ -11,7 +11,15 @@ import { UsageError } from '../lib/errors.js'
 import { type CallGraph, PARK } from './call-graph.js'
 import { countedLoop, isBrief, loopsIn } from './counted-loops.js'
 import { Flow } from './flow.js'
-import { type Block, functionsOf, type IrFunction, type Module, parseCall, renamePredecessors } from './ir.js'
+import {
+  type Block,
+  declare,
+  functionsOf,
+  type IrFunction,
+  type Module,
+  parseCall,
+  renamePredecessors,
+} from './ir.js'
 import { versionShortNests } from './short-nests.js'
 import { stripDeclarations, stripMine } from './strips.js'
 
@@ -64,10 +72,12 @@ export function insertPolls(module: Module, graph: CallGraph, policy: PollPolicy
     if (places.size > 0) count += split(fn, places, count)
   }
   if (count > 0) {
-    const text = module.items.filter(item => typeof item === 'string').join('\n')
-    if (!text.includes(`@${PARK}(`)) module.items.push(`declare void @${PARK}()`)
-    if (!text.includes(`@${REQUEST} =`)) module.items.push(`@${REQUEST} = external dso_local global i64`)
-    module.items.push(...stripDeclarations.filter(line => !text.includes(/@[\w.]+/.exec(line)![0])))
+    declare(
+      module,
+      `declare void @${PARK}()`,
+      `@${REQUEST} = external dso_local global i64`,
+      ...stripDeclarations,
+    )
     module.items.push(`${WEIGHTS} = !{!"branch_weights", i32 1, i32 1000000}`)
   }
   return count

@@ -18,7 +18,15 @@
  * stack holds return addresses and dead values only.
  */
 import { FramePlan } from './frame-plan.js'
-import { type Block, functionsOf, type IrFunction, type Locations, type Module, replaceLocals } from './ir.js'
+import {
+  type Block,
+  declare,
+  functionsOf,
+  type IrFunction,
+  type Locations,
+  type Module,
+  replaceLocals,
+} from './ir.js'
 import { LOWER, RAISE } from './lowering.js'
 import { isCold } from './polls.js'
 
@@ -74,10 +82,13 @@ export function addShadowFrames(
     /^target datalayout.*$/m,
     layout => `${layout}\n${types.join('\n')}`,
   )
-  module.items.push(
-    `${POINTER} = external dso_local thread_local(localexec) global { ptr, ptr, i64, i64 }`,
+  declare(
+    module,
     'declare void @llvm.experimental.stackmap(i64, i32, ...)',
     'declare ptr @llvm.ptrmask.p0.i64(ptr, i64)',
+  )
+  module.items.push(
+    `${POINTER} = external dso_local thread_local(localexec) global { ptr, ptr, i64, i64 }`,
     `@${FRAME_SIZES} = constant [${sizes.length} x i64] [${sizes.join(', ')}], section ".imago.frames"`,
     `@__imago_site_sizes = constant [${siteSizes.length} x i64] [${siteSizes.join(', ')}]`,
     `@__imago_frame_count = constant i64 ${sizes.length}`,

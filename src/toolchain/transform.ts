@@ -2,7 +2,15 @@
 import { ImagoError } from '../lib/errors.js'
 import { CallGraph, PARK, siteTest } from './call-graph.js'
 import { lowerComputedGotos } from './computed-gotos.js'
-import { functionsOf, Locations, type Module, parseModule, printModule, renamePredecessors } from './ir.js'
+import {
+  declare,
+  functionsOf,
+  Locations,
+  type Module,
+  parseModule,
+  printModule,
+  renamePredecessors,
+} from './ir.js'
 import { insertPolls, type PollPolicy } from './polls.js'
 import { neutralize, prepare } from './prepare.js'
 import { USER_MAIN } from './program.js'
@@ -45,7 +53,7 @@ export async function transform(tools: Tools, linked: string, policy: PollPolicy
   renameLibraryCalls(polled)
   lowerVariadics(polled)
   dropTailMarks(polled)
-  declareMemcpy(polled)
+  declare(polled, 'declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)')
   const polls = insertPolls(polled, new CallGraph(polled), policy)
   const migratable = new CallGraph(polled).reaching([PARK])
   refuseUnsupported(polled, migratable, new Locations(polled))
@@ -62,12 +70,6 @@ export async function transform(tools: Tools, linked: string, policy: PollPolicy
 /** Not in the text of a constant, whose lines begin with the name of a global. */
 const renameMain = (text: string) =>
   text.replace(/^[^@\n].*$/gm, line => line.replace(/@main(?=\()/g, `@${USER_MAIN}`))
-
-function declareMemcpy(module: Module): void {
-  const name = '@llvm.memcpy.p0.p0.i64'
-  if (!module.items.some(item => typeof item === 'string' && item.includes(`${name}(`)))
-    module.items.push(`declare void ${name}(ptr, ptr, i64, i1)`)
-}
 
 /** A block boundary after each site, so that instruction selection shares nothing between the two sides. */
 function splitAfterStackmaps(module: Module): void {

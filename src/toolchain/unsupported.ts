@@ -69,6 +69,12 @@ const refusals: readonly Refusal[] = [
     test: calls('syscall'),
   },
   {
+    what: 'a function of libc whose structure differs between the ISAs',
+    hint: 'for ftw and nftw call opendir and lstat, for epoll_pwait epoll_wait',
+    onlyMigratable: false,
+    test: calls('ftw', 'nftw', 'epoll_pwait', 'fegetexceptflag', 'fesetexceptflag'),
+  },
+  {
     what: 'the address of a frame or of the caller',
     hint: 'frames lie elsewhere on the other ISA',
     onlyMigratable: true,

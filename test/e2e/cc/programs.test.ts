@@ -237,6 +237,11 @@ describe('imago cc', () => {
       /a\.c:5: main: an instruction of x86-64/,
     ],
     [
+      'a structure by value that is aligned like no stack',
+      '#include <stdalign.h>\nstruct s { alignas(64) int n; };\n__attribute__((noinline)) int f(struct s s) { return s.n; }\nint main(int n, char **v) {\n  struct s s = {n};\n  for (volatile int i = 0; i < n; i++) s.n += f(s);\n  return s.n && v;\n}',
+      /main: its native frame has no fixed size .*\(a\.c:[46]\)/,
+    ],
+    [
       'assembler at the top of a file',
       '__asm__(".globl x\\nx:");\nint main(int n, char **v) {\n  for (volatile int i = 0; i < n; i++);\n  return v == 0;\n}',
       /assembler at the top level of a file/,

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { parseArgument } from '../../../src/toolchain/arguments.js'
 import { Flow } from '../../../src/toolchain/flow.js'
 import {
+  declare,
   functionsOf,
   Locations,
   leadingType,
@@ -45,6 +46,20 @@ declare { i64, i64 } @pair(ptr, i32)
 `
 
 describe('textual IR', () => {
+  it('declares nothing twice: neither what is declared or defined, nor a global', () => {
+    const module = parseModule(`${text}\ndeclare ptr @llvm.ptrmask.p0.i64(ptr, i64) #3\n`)
+    const before = module.items.length
+    declare(
+      module,
+      'declare ptr @llvm.ptrmask.p0.i64(ptr, i64)',
+      'declare i32 @f(i32, ptr)',
+      '@g = external global i32',
+    )
+    expect(module.items).toHaveLength(before)
+    declare(module, 'declare void @llvm.ptrmask(ptr)')
+    expect(module.items.at(-1)).toBe('declare void @llvm.ptrmask(ptr)')
+  })
+
   it('keeps every line of a module that is parsed and printed', () => {
     const words = (each: string) => each.replace(/;.*$/gm, '').replace(/\s+/g, ' ').trim()
     expect(words(printModule(parseModule(text)))).toBe(words(text))
