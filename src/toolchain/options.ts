@@ -2,7 +2,7 @@
 import { UsageError } from '../lib/errors.js'
 
 export interface CompilerOptions {
-  /** `link` makes a program, `object` (-c) IR in a .o, `preprocess` (-E) text. */
+  /** `link` makes a program, `object` (-c) IR in a .o, `preprocess` (-E, -M, -fsyntax-only) what clang says. */
   readonly mode: 'link' | 'object' | 'preprocess'
   readonly output: string | undefined
   readonly sources: readonly string[]
@@ -42,6 +42,12 @@ const REFUSED: ReadonlyArray<readonly [RegExp, string]> = [
     'no OpenMP runtime is linked; without the option its pragmas mean nothing and one thread does the work',
   ],
   [/^-flto/, 'the whole program is compiled at once anyway'],
+  [
+    /^(-pg$|--?coverage|-fprofile-|-ftest-coverage|-finstrument-functions|-fxray)/,
+    'no runtime is linked that would collect what the code counts',
+  ],
+  [/^[^-].*\.[sS]$/, 'assembler is of one ISA'],
+  [/^[^-].*\.(cc|cpp|cxx|C|m)$/, 'it compiles C'],
 ]
 /** Libraries that are part of musl's libc.a, or of the compiler. */
 const IN_LIBC = new Set(['c', 'm', 'pthread', 'rt', 'dl', 'util', 'resolv', 'crypt', 'gcc', 'gcc_s'])
@@ -70,7 +76,10 @@ export function parseCompilerOptions(words: readonly string[]): CompilerOptions 
     if (refused) throw new UsageError(`imago cc does not take ${word}: ${refused[1]}`)
     if (word === '-c') mode = 'object'
     else if (word === '-E') mode = 'preprocess'
-    else if (word === '-o') output = value()
+    else if (/^(-MM?|-fsyntax-only)$/.test(word)) {
+      mode = 'preprocess'
+      frontEnd!.push(word)
+    } else if (word === '-o') output = value()
     else if (word === '--map') map = true
     else if (word === '-v' || word === '--verbose') verbose = true
     else if (word === '--migrate-at') migrateAt!.push(...split(value()))

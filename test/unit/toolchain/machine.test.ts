@@ -174,6 +174,10 @@ describe('options of a C compiler', () => {
       'a.d',
     ])
   })
+  it('links nothing when asked for dependencies or errors only', () => {
+    for (const word of ['-M', '-MM', '-fsyntax-only'])
+      expect(parseCompilerOptions([word, 'a.c'])).toMatchObject({ mode: 'preprocess', frontEnd: [word] })
+  })
   it('reads ours', () => {
     const options = parseCompilerOptions('--migrate-at loops,solve --map a.c b.o -lm -o p'.split(' '))
     expect(options).toMatchObject({
@@ -189,6 +193,9 @@ describe('options of a C compiler', () => {
     '-ffast-math',
     '-S',
     '-fsanitize=address',
+    '--coverage',
+    'fast.S',
+    'main.cpp',
   ])('refuses %s with the reason', word =>
     expect(() => parseCompilerOptions([word, 'a.c'])).toThrow(`does not take ${word}: `))
 })
