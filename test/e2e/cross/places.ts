@@ -6,16 +6,16 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { expect, onTestFinished } from 'vitest'
+import { onTestFinished } from 'vitest'
 import { type Answer, quote } from '../../../src/engines/arm64-machine/agent.js'
 import { Arm64Machine } from '../../../src/engines/arm64-machine/machine.js'
+import { tar } from '../../../src/engines/arm64-machine/tar.js'
 import { RestoredChild } from '../../../src/engines/criu/child.js'
 import { engine } from '../../../src/engines/criu/engine.js'
 import { ElfFile } from '../../../src/lib/elf.js'
 import { PeerError } from '../../../src/lib/errors.js'
 import type { IsaName } from '../../../src/model/process.js'
 import { runtimeSymbols } from '../../../src/toolchain/program.js'
-import { spawnSync } from '../../helpers/bounded.js'
 
 export interface Place {
   readonly isa: IsaName
@@ -191,10 +191,7 @@ const DEPART = 'tar -cf - . && rm -rf ./*'
 /** All that the program needs on the other side, as a tar. */
 function packed(folder: string, name: string): Buffer {
   const elsewhere = [`--exclude=${name}_x86-64`, `--exclude=${name}.imago.json`]
-  const words = ['-C', folder, ...elsewhere, '-cf', '-', '.']
-  const { status, stdout, stderr } = spawnSync('tar', words, { maxBuffer: 2 ** 30 })
-  expect(status, String(stderr)).toBe(0)
-  return stdout
+  return tar(['-C', folder, ...elsewhere, '-cf', '-', '.'])
 }
 
 /** What a program left in the machine becomes its folder here; only its binaries stay. */
@@ -203,9 +200,7 @@ function unpack(answer: Answer, folder: string, name: string): void {
     throw new PeerError('the program did not leave the machine', { found: answer.stderr })
   for (const file of fs.readdirSync(folder))
     if (!file.startsWith(name)) fs.rmSync(path.join(folder, file), { recursive: true })
-  const words = ['-C', folder, '--no-same-owner', `--exclude=${name}_aarch64`, '-xpf', '-']
-  const { status, stderr } = spawnSync('tar', words, { input: answer.stdout })
-  expect(status, String(stderr)).toBe(0)
+  tar(['-C', folder, '--no-same-owner', `--exclude=${name}_aarch64`, '-xpf', '-'], answer.stdout)
 }
 
 function addressOf(symbol: string, program: string): string {
