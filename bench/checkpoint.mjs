@@ -9,7 +9,8 @@
  *   image    bytes on disk
  *   least    the shortest pause of all rounds: on a machine with other work, what is the tool's own
  *
- * First a small program measures itself: how long it stands still for a checkpoint (asked for by kill -12), and for a bare fork.
+ * First two small programs measure themselves, one that only computes and a python3 job that logs to a file: how long they stand still for a
+ * checkpoint (asked for by kill -12), and for a bare fork.
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
@@ -143,18 +144,19 @@ async function measure(engine, size, kind) {
   return { pause, total, restore, size: bytes / 2 ** 20 }
 }
 
-/** Medians of a program of 1 MB, and the least, milliseconds. */
-function measureSmall() {
-  const small = path.join(folder, 'standstill')
-  execFileSync('gcc', ['-O2', '-o', small, path.join(root, 'workloads/bench/standstill.c')])
-  const library = execFileSync(imago, ['path', 'libckpt.so'], { encoding: 'utf8' }).trim()
-  const said = execFileSync(small, ['1', '50'], {
+const library = execFileSync(imago, ['path', 'libckpt.so'], { encoding: 'utf8' }).trim()
+
+/** Tells how long a program that measures itself stands still: medians, and the least. */
+function tellStandstill(what, file, words) {
+  const said = execFileSync(file, words, {
     env: { ...process.env, LD_PRELOAD: library, IMAGO_OUTPUT: path.join(folder, 'small') },
     stdio: ['ignore', 'pipe', 'ignore'], // a file would be part of what a checkpoint keeps
     encoding: 'utf8',
   })
-  const [pause, fork, leastPause, leastFork] = said.split(' ').map(time => Number(time) / 1e6)
-  return { pause, fork, leastPause, leastFork }
+  const [pause, fork, leastPause, leastFork] = said.split(' ').map(time => (Number(time) / 1e6).toFixed(2))
+  console.log(
+    `${what} stands still for ${pause} ms, of which a bare fork takes ${fork} (medians of 50; least ${leastPause} and ${leastFork})`,
+  )
 }
 
 /** Processes that run `binary`, restored ones included. */
@@ -174,10 +176,14 @@ function pidsOf(binary) {
 
 const median = numbers => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]
 const figures = ['pause', 'total', 'restore', 'size']
-const small = measureSmall()
-console.log(
-  `1 MB stands still for ${small.pause.toFixed(2)} ms, of which a bare fork takes ${small.fork.toFixed(2)} (medians of 50; least ${small.leastPause.toFixed(2)} and ${small.leastFork.toFixed(2)})`,
-)
+const standstill = path.join(folder, 'standstill')
+execFileSync('gcc', ['-O2', '-o', standstill, path.join(root, 'workloads/bench/standstill.c')])
+tellStandstill('1 MB', standstill, ['1', '50'])
+tellStandstill('python3 with a log', 'python3', [
+  path.join(root, 'workloads/bench/logging.py'),
+  path.join(folder, 'log'),
+  '50',
+])
 console.log(
   `medians of ${values.rounds}; milliseconds, image in MiB${criuCommand ? '' : '; no criu on this host: npm run setup -- criu'}`,
 )

@@ -52,13 +52,30 @@ struct hole {
 };
 #define MAX_HOLES 256
 
-/* An open file whose position and flags the program may change as soon as it goes on. */
+/* Bytes that the program copied to `noted` of the scratch, so that they may change at once; end: 0 when it did not. */
+struct noted_bytes {
+  uint32_t start, end;
+};
+#define NOTED_ROOM (1ul << 20)
+#define SMALL_FILE (1ul << 20) /* up to here the content of every file open for writing is kept */
+
+/* An open file of which the program may change all this as soon as it goes on. */
 struct noted_file {
   int32_t fd;
   uint32_t flags;
-  uint64_t offset, inode;
+  uint64_t offset, inode, device, size;
+  int64_t modified;
+  struct noted_bytes content, fdinfo; /* fdinfo: the file of that folder of /proc */
+  bool is_kept; /* its content is, because nothing else keeps it */
 };
 #define MAX_NOTED_FILES 64
+
+/* A shared mapping. */
+struct noted_memory {
+  uint64_t start, end;
+  struct noted_bytes content;
+};
+#define MAX_NOTED_MEMORY 16
 
 /* What is always used comes first: each page of it that is touched takes time. */
 struct scratch {
@@ -76,11 +93,12 @@ struct scratch {
   uint64_t waiting_before; /* signals, before the fork */
   uint32_t child_subreaper, has_children, has_locked_memory /* mlock: a copy does not inherit it */, tracer;
   uint32_t has_one_thread, is_own_proc; /* the latter: /proc numbers the processes of its own pid namespace */
-  uint32_t noted_file_count;
+  uint32_t noted_file_count, noted_memory_count, noted_size; /* see shared.c */
   uint32_t hole_count;
   char message[MESSAGE_SIZE]; /* why not, with GO_REFUSED */
+  struct options options; /* from here on nothing is cleared before a scratch is used again */
   struct noted_file noted_files[MAX_NOTED_FILES];
-  struct options options;
+  struct noted_memory noted_memory[MAX_NOTED_MEMORY];
   char text[4096]; /* of a file of /proc: not on the stack, which may be a small alternate one */
   struct hole holes[MAX_HOLES];
   struct note_interval_timer interval_timers[3];
@@ -89,6 +107,7 @@ struct scratch {
   struct thread_slot threads[MAX_THREADS];
   uint8_t signalled[4 * 1024 * 1024 / 8]; /* a bit a tid */
   char request[REQUEST_SIZE];
+  uint8_t noted[NOTED_ROOM] __attribute__((aligned(PAGE)));
 };
 
 extern struct resume_block imago_resume_block __attribute__((visibility("hidden")));
@@ -135,10 +154,13 @@ void wait_for_copy(struct scratch *scratch);
 void wait_for_writer(struct scratch *scratch);            /* until it lets the program go on, or has ended */
 bool has_ended(int32_t pid, const char *name);            /* with `name`: or is another one by now */
 /* shared.c */
-void note_status(struct scratch *scratch);
-bool shares_nothing(struct scratch *scratch);           /* also notes positions and flags of the open files */
-uint64_t total_pages(int directory, const char *statm); /* as that file of /proc says; 0: the process has ended, or is about to */
+bool shares_nothing(struct scratch *scratch); /* after what it shares was noted */
 bool is_orphan(int fd);
+static inline const struct noted_file *noted_file(const struct scratch *scratch, int fd) {
+  for (uint32_t i = 0; i < scratch->noted_file_count; i++)
+    if (scratch->noted_files[i].fd == fd) return &scratch->noted_files[i];
+  return 0;
+}
 /* threads.c */
 bool send_stop(uint32_t tid);
 void stop_here(void); /* the calling thread takes the stop signal */
@@ -149,6 +171,8 @@ void note_own_thread(struct scratch *scratch, struct thread_slot *slot, void *in
 /* interrupted.c */
 void set_back_interrupted_call(struct ucontext *context);
 /* process.c */
+void note_status(struct scratch *scratch);
+uint64_t total_pages(int directory, const char *statm); /* as that file of /proc says; 0: the process has ended, or is about to */
 void note_pending(struct scratch *scratch, uint32_t tid);
 void note_timers(struct scratch *scratch);
 /* options.c */

@@ -1,12 +1,10 @@
 /*
- * Open files: a record a descriptor, a record an open file description (which descriptors may share), what /proc/PID/fdinfo says of
- * it, and the content that nothing else keeps: of pipes, memfds, deleted files, small files open for writing.
+ * Open files: a record a descriptor, a record an open file description (which descriptors may share), and what /proc/PID/fdinfo says of it.
  */
 #include "writer.h"
 #include <linux/fcntl.h>
 #include <linux/kcmp.h>
 
-#define SMALL_FILE (1ul << 20)
 #define FMODE(mode) ((mode) & 0170000)
 #define MODE_FIFO 0010000
 #define MODE_CHARACTER 0020000
@@ -90,12 +88,21 @@ static void describe_watch(struct writer *writer, uint32_t description, const ch
   watch->data = take_number(&at, 16);
 }
 
-/* /proc/PID/fdinfo/N of the program: the copy would not show its locks. A program that does not stand has nothing that would be read here. */
-static void read_fdinfo(struct writer *writer, struct note_description *description, int fd) {
-  LINES(lines, 4096);
+/* /proc/PID/fdinfo/N of the program, as it was noted, or as it is while the program stands: the copy would not show its locks. */
+static bool open_fdinfo(struct writer *writer, struct lines *lines, int fd) {
+  struct scratch *scratch = writer->scratch;
+  const struct noted_file *note = noted_file(scratch, fd);
   TEXT(path, 64);
   put(&path, "fdinfo/"), put_decimal(&path, fd);
-  if (!writer->program_stands || !open_lines(&lines, writer->scratch->process_fd, path.start)) return;
+  if (note == 0 || note->fdinfo.end == 0) return writer->program_stands && open_lines(lines, scratch->process_fd, path.start);
+  const size_t size = note->fdinfo.end - note->fdinfo.start;
+  *lines = (struct lines){-1, (char *)scratch->noted + note->fdinfo.start, size + 1, 0, size};
+  return true;
+}
+
+static void read_fdinfo(struct writer *writer, struct note_description *description, int fd) {
+  LINES(lines, 4096);
+  if (!open_fdinfo(writer, &lines, fd)) return;
   for (char *line; (line = next_line(&lines)) != 0;) {
     const char *at = line;
     while (*at != 0 && *at != ':') at++;
@@ -132,11 +139,10 @@ static struct note_description *shared_description(struct writer *writer, int fd
 
 /* Program and copy share the description: once the program has gone on, only the notes tell. Flags in its own numbering, not of an emulator's host. */
 static void take_position(const struct writer *writer, int fd, struct note_description *description) {
-  const struct scratch *scratch = writer->scratch;
-  const struct noted_file *end = scratch->noted_files + scratch->noted_file_count;
-  for (const struct noted_file *note = scratch->noted_files; note < end; note++) {
-    if (note->fd != fd) continue;
+  const struct noted_file *note = noted_file(writer->scratch, fd);
+  if (note != 0) {
     description->flags = note->flags;
+    description->size = note->size, description->modified = note->modified;
     if (is_seekable(description->kind)) description->offset = note->offset;
     return;
   }
@@ -201,7 +207,7 @@ static void describe_descriptor(struct writer *writer, int fd) {
 }
 
 /* Any descriptor of the description. */
-static int descriptor_of(const struct writer *writer, uint32_t description) {
+int descriptor_of(const struct writer *writer, uint32_t description) {
   const struct list *list = &writer->lists[LIST_DESCRIPTOR];
   for (uint32_t i = 0; i < list->count; i++) {
     const struct note_descriptor *descriptor = record_at(list, i);
@@ -277,60 +283,4 @@ void describe_files(struct writer *writer) {
   call(close, directory);
   const struct list *list = &writer->lists[LIST_DESCRIPTION];
   for (uint32_t i = 0; i < list->count; i++) judge(writer, record_at(list, i));
-}
-
-/* Reads what `fd` gives until its end into the image. */
-static void keep_stream(struct writer *writer, struct note_description *description, int fd) {
-  description->state |= DESCRIPTION_FLAG_CONTENT_KEPT;
-  description->content_offset = writer->end;
-  for (;;) {
-    const long got = call(read, fd, writer->bounce, BOUNCE_SIZE);
-    if (got == ERROR_INTERRUPTED) continue;
-    if (got <= 0) break;
-    write_at(writer, writer->bounce, got, description->content_offset + description->content_size);
-    description->checksum = crc32(description->checksum, writer->bounce, got);
-    description->content_size += got;
-  }
-  writer->end = round_up(writer->end + description->content_size, PAGE);
-}
-
-static void keep_file(struct writer *writer, struct note_description *description) {
-  TEXT(path, 64);
-  put(&path, "/proc/self/fd/"), put_decimal(&path, descriptor_of(writer, description->id));
-  const long fd = call(openat, AT_FDCWD, path.start, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
-  if (failed(fd)) {
-    if (description->state & DESCRIPTION_FLAG_DELETED) add_loss(writer, "the content of a deleted file", path.start);
-    return;
-  }
-  keep_stream(writer, description, fd);
-  call(close, fd);
-}
-
-/* tee(2) doubles what is in a pipe without taking it out. */
-static void keep_pipe(struct writer *writer, struct note_description *description) {
-  int copy[2];
-  if ((description->flags & 3) == 1) return; /* the reading end holds it */
-  if (failed(call(pipe2, copy, O_CLOEXEC | O_NONBLOCK))) fail(writer, "make a pipe", 0);
-  call(fcntl, copy[1], 1031 /* F_SETPIPE_SZ */, description->a);
-  const int fd = descriptor_of(writer, description->id);
-  call(tee, fd, copy[1], 1 << 30, 2 /* SPLICE_F_NONBLOCK */);
-  call(close, copy[1]);
-  keep_stream(writer, description, copy[0]);
-  call(close, copy[0]);
-}
-
-void write_kept_content(struct writer *writer) {
-  const struct list *list = &writer->lists[LIST_DESCRIPTION];
-  for (uint32_t i = 0; i < list->count; i++) {
-    struct note_description *description = record_at(list, i);
-    const bool writable = (description->flags & 3) != 0;
-    if (description->kind == DESCRIPTION_KIND_REGULAR &&
-        (description->state & DESCRIPTION_FLAG_DELETED ||
-         (writable && (writer->options.files || description->size <= SMALL_FILE))))
-      keep_file(writer, description);
-    else if (description->kind == DESCRIPTION_KIND_MEMFD) keep_file(writer, description);
-    else if ((description->kind == DESCRIPTION_KIND_PIPE || description->kind == DESCRIPTION_KIND_FIFO) &&
-             !(description->state & DESCRIPTION_FLAG_INHERITED))
-      keep_pipe(writer, description);
-  }
 }

@@ -151,13 +151,28 @@ static void note_guards(struct writer *writer, const struct note_mapping *mappin
   }
 }
 
+static const uint8_t *noted_content(const struct scratch *scratch, const struct note_mapping *mapping) {
+  for (uint32_t i = 0; i < scratch->noted_memory_count; i++)
+    if (scratch->noted_memory[i].start == mapping->start && scratch->noted_memory[i].end == mapping->end)
+      return scratch->noted + scratch->noted_memory[i].content.start;
+  return 0;
+}
+
+static void write_shared(struct writer *writer, struct note_mapping *mapping) {
+  const uint8_t *noted = noted_content(writer->scratch, mapping);
+  if (noted != 0) return write_pages(writer, mapping, noted, mapping->start, mapping->end - mapping->start);
+  if (!writer->program_stands) ask_for_standing(writer);
+  write_through(writer, writer->memory, mapping, mapping->start, mapping->end);
+}
+
 static void write_mapping(struct writer *writer, struct note_mapping *mapping) {
   const bool shared = mapping->flags & MAPPING_FLAG_SHARED;
   mapping->content_offset = writer->end;
   mapping->content_size = mapping->end - mapping->start;
   writer->end += mapping->content_size;
   if (mapping->advice & ADVICE_FLAG_DO_NOT_FORK) write_through(writer, writer->program_memory, mapping, mapping->start, mapping->end);
-  else if (shared || mapping->kind == MAPPING_KIND_VDSO) write_through(writer, writer->memory, mapping, mapping->start, mapping->end);
+  else if (shared) write_shared(writer, mapping);
+  else if (mapping->kind == MAPPING_KIND_VDSO) write_through(writer, writer->memory, mapping, mapping->start, mapping->end);
   else if (mapping->kind == MAPPING_KIND_FILE || mapping->kind == MAPPING_KIND_MEMFD) write_private_file(writer, mapping);
   else if (mapping->reserved == LAZILY_RESTORED) write_through(writer, writer->memory, mapping, mapping->start, mapping->end);
   else write_anonymous(writer, mapping);

@@ -1,4 +1,4 @@
-/* What only the program itself can ask of the kernel: pending signals and timers. */
+/* What only the program itself can ask of the kernel: pending signals, timers, and what its copy does not inherit. */
 #include "checkpoint.h"
 #include <linux/time.h>
 
@@ -110,4 +110,28 @@ static void note_posix_timers(struct scratch *scratch) {
 void note_timers(struct scratch *scratch) {
   note_interval_timers(scratch);
   note_posix_timers(scratch);
+}
+
+uint64_t total_pages(int directory, const char *statm) {
+  char text[128];
+  const char *at = text;
+  return read_text(directory, statm, text, sizeof text) > 0 ? take_number(&at, 10) : 0;
+}
+
+/* The number behind `name` in a file of /proc with a line for each; `otherwise` when there is none. */
+static uint64_t number_of(const char *text, const char *name, uint64_t otherwise) {
+  const char *at = find_text(text, name);
+  if (at == 0) return otherwise;
+  at += length_of(name);
+  skip_spaces(&at);
+  return take_number(&at, 10);
+}
+
+/* What the kernel tells of the program only, not of its copy. */
+void note_status(struct scratch *scratch) {
+  if (read_text(scratch->process_fd, "status", scratch->text, sizeof scratch->text) < 0) scratch->text[0] = 0;
+  scratch->is_own_proc = number_of(scratch->text, "\nPid:", 0) == (uint64_t)scratch->pid;
+  scratch->tracer = number_of(scratch->text, "\nTracerPid:", 0);
+  scratch->pages = number_of(scratch->text, "\nVmSize:", 0) * 1024 / PAGE;
+  scratch->has_locked_memory = number_of(scratch->text, "\nVmLck:", 1) != 0;
 }

@@ -1,7 +1,7 @@
 /*
- * What the program and its copy share, and the program may change as soon as it goes on: memory, the content of pipes and of files that it
- * writes, counters, locks. With nothing of that the copy can tell all by itself, and the program need not wait for it. To find that out takes a
- * few quick calls; what is not certain counts as shared. Of open files it keeps the positions, which are shared, too.
+ * What the program and its copy share, and the program may change as soon as it goes on: the content of shared memory, of pipes of its own and of
+ * files that it writes, counters, locks, positions. When that is little, the program copies it before the fork, here, which takes less time than to wait
+ * until its copy has; with nothing left that is shared it need not wait. What is not certain counts as shared.
  */
 #include "checkpoint.h"
 #include <linux/stat.h>
@@ -9,6 +9,39 @@
 #define PIPE_FILE_SYSTEM 0x50495045u
 #define MANY_DESCRIPTORS 1024 /* so far is looked for open ones */
 #define FORMAT(mode) ((mode) & 0170000)
+
+/* Bytes are noted one after another; nothing begins at 0, which stands for nothing. */
+static struct noted_bytes begin_noting(const struct scratch *scratch) {
+  const uint32_t start = round_up(scratch->noted_size + 1, 8);
+  return (struct noted_bytes){start, start};
+}
+
+/* All that `fd` gives. False when there is not room enough. */
+static bool note_stream(struct scratch *scratch, struct noted_bytes *bytes, int fd) {
+  struct noted_bytes noted = begin_noting(scratch);
+  for (;;) {
+    if (noted.end >= NOTED_ROOM) return false;
+    const long got = call(read, fd, scratch->noted + noted.end, NOTED_ROOM - noted.end);
+    if (got == ERROR_INTERRUPTED) continue;
+    if (failed(got)) return false;
+    if (got == 0) break;
+    noted.end += got;
+  }
+  *bytes = noted;
+  scratch->noted_size = noted.end;
+  return true;
+}
+
+/* A file of the program's folder of /proc. */
+static bool note_file_of_proc(struct scratch *scratch, struct noted_bytes *bytes, const char *folder, int number) {
+  TEXT(path, 32);
+  put(&path, folder), put_decimal(&path, number);
+  const long fd = call(openat, scratch->process_fd, path.start, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+  if (failed(fd)) return false;
+  const bool noted = note_stream(scratch, bytes, fd);
+  call(close, fd);
+  return noted;
+}
 
 /* linux/fs.h of Linux 6.11. */
 struct mapping_query {
@@ -21,13 +54,34 @@ struct mapping_query {
 #define QUERY_THIS_OR_NEXT 0x10u
 #define ERROR_NO_SUCH_MAPPING (-2)
 
-static bool has_shared_memory(const struct scratch *scratch) {
-  struct mapping_query query = {.size = sizeof query, .flags = QUERY_SHARED | QUERY_THIS_OR_NEXT};
-  for (;;) {
+/* Of a file that has a name the image does not hold the bytes. */
+static bool is_kept_by_its_file(const char *name) {
+  static const char deleted[] = " (deleted)";
+  const size_t length = length_of(name);
+  if (name[0] != '/' || begins_with(name, "/memfd:") || begins_with(name, "/dev/zero") || begins_with(name, "/SYSV")) return false;
+  return length < sizeof deleted || !same_text(name + length - (sizeof deleted - 1), deleted);
+}
+
+static bool note_memory(struct scratch *scratch, uint64_t start, uint64_t end) {
+  const struct { uint64_t start, size; } from = {start, end - start}, to = {(uint64_t)scratch->noted + begin_noting(scratch).start, end - start};
+  struct noted_memory *note = &scratch->noted_memory[scratch->noted_memory_count];
+  if (scratch->noted_memory_count == MAX_NOTED_MEMORY || from.size > NOTED_ROOM - begin_noting(scratch).start) return false;
+  if (call(process_vm_readv, scratch->pid, &to, 1, &from, 1, 0) != (long)from.size) return false; /* raises no signal where there is nothing */
+  *note = (struct noted_memory){start, end, begin_noting(scratch)};
+  scratch->noted_size = note->content.end += from.size;
+  scratch->noted_memory_count++;
+  return true;
+}
+
+static bool note_shared_memory(struct scratch *scratch) {
+  struct mapping_query query = {.size = sizeof query, .flags = QUERY_SHARED | QUERY_THIS_OR_NEXT, .name = (uint64_t)scratch->text};
+  for (;; query.address = query.end) {
+    query.name_size = sizeof scratch->text;
     const long found = call(ioctl, scratch->maps_fd, PROCMAP_QUERY, &query);
-    if (found == ERROR_NO_SUCH_MAPPING) return false;
-    if (failed(found) || query.start != (uint64_t)scratch) return true;
-    query.address = query.end;
+    if (found == ERROR_NO_SUCH_MAPPING) return true;
+    if (failed(found)) return false;
+    if (query.start == (uint64_t)scratch || (query.name_size > 0 && is_kept_by_its_file(scratch->text))) continue;
+    if (!note_memory(scratch, query.start, query.end)) return false;
   }
 }
 
@@ -38,26 +92,60 @@ bool is_orphan(int fd) {
   return call(ppoll, &poll, 1, &now, 0, 8) == 1 && poll.returned & (0x8 | 0x10); /* POLLERR, POLLHUP */
 }
 
-/* A pipe to another process, whose content is not the program's to keep. */
-static bool leads_outside(const struct scratch *scratch, const struct noted_file *pipe) {
+static bool is_same(const struct noted_file *one, const struct noted_file *other) {
+  return one->inode == other->inode && one->device == other->device;
+}
+
+/* tee(2) doubles what is in a pipe without taking it out. */
+static bool note_content_of_pipe(struct scratch *scratch, struct noted_file *pipe) {
+  int32_t copy[2], size = 0;
+  if (pipe->content.end != 0) return true;
+  if (failed(call(ioctl, pipe->fd, 0x541b /* FIONREAD */, &size))) return false;
+  if (size == 0) pipe->content = begin_noting(scratch);
+  if (size == 0) return true;
+  if (failed(call(pipe2, copy, O_CLOEXEC | O_NONBLOCK))) return false;
+  const bool is_all = call(tee, pipe->fd, copy[1], 1 << 30, 2 /* SPLICE_F_NONBLOCK */) == size;
+  call(close, copy[1]);
+  const bool noted = is_all && note_stream(scratch, &pipe->content, copy[0]);
+  call(close, copy[0]);
+  return noted;
+}
+
+/* A pipe to another process, whose content is not the program's to keep; or one of its own, by the second end that is found. */
+static bool note_pipe(struct scratch *scratch, struct noted_file *pipe) {
   uint64_t statistics[16] = {0}; /* struct statfs: f_type comes first */
   if (failed(call(fstatfs, pipe->fd, statistics)) || statistics[0] != PIPE_FILE_SYSTEM || (pipe->flags & 3) == 2 || is_orphan(pipe->fd)) return false;
-  for (const struct noted_file *other = scratch->noted_files; other < pipe; other++)
-    if (other->inode == pipe->inode && (other->flags & 3) != (pipe->flags & 3)) return false;
+  for (struct noted_file *other = scratch->noted_files; other < pipe; other++)
+    if (is_same(other, pipe) && (other->flags & 3) != (pipe->flags & 3))
+      return note_content_of_pipe(scratch, (pipe->flags & 3) == O_RDONLY ? pipe : other);
   return true;
 }
 
-static bool is_locked(const struct scratch *scratch, int fd) {
-  LINES(lines, 256); /* small: this may run on an alternate stack */
-  TEXT(path, 32);
-  bool found = false;
-  put(&path, "fdinfo/"), put_decimal(&path, fd);
-  if (!open_lines(&lines, scratch->process_fd, path.start)) return true;
-  for (char *line; (line = next_line(&lines)) != 0;) found = found || begins_with(line, "lock:");
-  return found;
+static bool has_lock(const struct scratch *scratch) {
+  for (const struct noted_file *file = scratch->noted_files; file < scratch->noted_files + scratch->noted_file_count; file++)
+    for (uint32_t at = file->fdinfo.start; at + 5 < file->fdinfo.end; at++)
+      if (same_bytes(scratch->noted + at, "lock:", 5)) return true;
+  return false;
 }
 
-/* True when nothing of the open file but its position and flags, which are noted, changes for the copy. */
+/* That of a file is noted once, however many descriptors lead to it. To close a file again would lose the program's locks of it (fcntl(2)). */
+static bool note_content_of_file(struct scratch *scratch, struct noted_file *file) {
+  const bool is_small = file->size <= SMALL_FILE;
+  for (const struct noted_file *other = scratch->noted_files; other < file; other++)
+    if (is_same(other, file) && other->content.end != 0) {
+      file->content = other->content;
+      return true;
+    }
+  return is_small && !has_lock(scratch) && note_file_of_proc(scratch, &file->content, "fd/", file->fd);
+}
+
+static bool note_contents_of_files(struct scratch *scratch) {
+  for (struct noted_file *file = scratch->noted_files; file < scratch->noted_files + scratch->noted_file_count; file++)
+    if (file->is_kept && !note_content_of_file(scratch, file)) return false;
+  return true;
+}
+
+/* True when the open file has nothing more that changes for the copy than what is noted. */
 static bool note_file(struct scratch *scratch, int fd, uint32_t flags) {
   struct statx stat;
   struct { int32_t type, pid; } owner = {0, 0};
@@ -65,15 +153,26 @@ static bool note_file(struct scratch *scratch, int fd, uint32_t flags) {
   if (!failed(call(fcntl, fd, 16 /* F_GETOWN_EX */, &owner)) && owner.pid != 0) return false;
   const long offset = call(lseek, fd, 0, 1 /* SEEK_CUR */);
   struct noted_file *note = &scratch->noted_files[scratch->noted_file_count++];
-  *note = (struct noted_file){fd, flags, failed(offset) ? 0 : offset, stat.stx_ino};
+  *note = (struct noted_file){
+    .fd = fd,
+    .flags = flags,
+    .offset = failed(offset) ? 0 : offset,
+    .inode = stat.stx_ino,
+    .device = device_number(stat.stx_dev_major, stat.stx_dev_minor),
+    .size = stat.stx_size,
+    .modified = stat.stx_mtime.tv_sec * (int64_t)NANOSECONDS + stat.stx_mtime.tv_nsec,
+  };
   switch (FORMAT(stat.stx_mode)) {
     case 0140000 /* socket */: return fd < 3;
-    case 0010000 /* fifo */: return leads_outside(scratch, note);
-    case 0100000 /* regular */: return (flags & 3) == O_RDONLY && !is_locked(scratch, fd);
-    case 0040000 /* directory */: return !is_locked(scratch, fd);
-    case 0020000 /* character device */: return fd < 3 || stat.stx_rdev_major == 1 /* null and its like */ || !is_locked(scratch, fd);
-    default: return false;
+    case 0010000 /* fifo */: return note_pipe(scratch, note);
+    case 0020000 /* character device */:
+      if (fd < 3 || stat.stx_rdev_major == 1 /* null and its like */) return true;
+      break;
+    case 0100000 /* regular */:
+      note->is_kept = stat.stx_nlink == 0 || ((flags & 3) != O_RDONLY && (note->size <= SMALL_FILE || scratch->options.files));
+      break;
   }
+  return note_file_of_proc(scratch, &note->fdinfo, "fdinfo/", fd); /* locks, counters, timers, watches */
 }
 
 /* How many descriptors are open, as Linux 6.2 and later show it. */
@@ -92,35 +191,11 @@ static bool note_files(struct scratch *scratch) {
     found++;
     if (fd != scratch->process_fd && fd != scratch->maps_fd && !note_file(scratch, fd, flags)) return false;
   }
-  return found == count;
-}
-
-uint64_t total_pages(int directory, const char *statm) {
-  char text[128];
-  const char *at = text;
-  return read_text(directory, statm, text, sizeof text) > 0 ? take_number(&at, 10) : 0;
-}
-
-/* The number behind `name` in a file of /proc with a line for each; `otherwise` when there is none. */
-static uint64_t number_of(const char *text, const char *name, uint64_t otherwise) {
-  const char *at = find_text(text, name);
-  if (at == 0) return otherwise;
-  at += length_of(name);
-  skip_spaces(&at);
-  return take_number(&at, 10);
-}
-
-/* What the kernel tells of the program only, not of its copy. */
-void note_status(struct scratch *scratch) {
-  if (read_text(scratch->process_fd, "status", scratch->text, sizeof scratch->text) < 0) scratch->text[0] = 0;
-  scratch->is_own_proc = number_of(scratch->text, "\nPid:", 0) == (uint64_t)scratch->pid;
-  scratch->tracer = number_of(scratch->text, "\nTracerPid:", 0);
-  scratch->pages = number_of(scratch->text, "\nVmSize:", 0) * 1024 / PAGE;
-  scratch->has_locked_memory = number_of(scratch->text, "\nVmLck:", 1) != 0;
+  return found == count && note_contents_of_files(scratch);
 }
 
 bool shares_nothing(struct scratch *scratch) {
   if (scratch->tracer != 0 || scratch->has_locked_memory || scratch->has_children || !scratch->is_own_proc) return false;
   if (scratch->options.blocking || scratch->options.stand) return false;
-  return !has_shared_memory(scratch) && note_files(scratch);
+  return note_shared_memory(scratch) && note_files(scratch);
 }

@@ -3,6 +3,7 @@
 #include <linux/prctl.h>
 
 #define WRITER_STACK (512 * 1024ul)
+#define NOTED_AND_KEPT (64 * 1024ul) /* what the program has noted may keep so much memory until the next checkpoint */
 #define WRITER_SIZE (round_up(sizeof(struct writer), PAGE) + WRITER_STACK)
 
 static void say_go(struct scratch *scratch, uint32_t what) {
@@ -12,8 +13,10 @@ static void say_go(struct scratch *scratch, uint32_t what) {
 
 /* From here on another checkpoint may begin, and take the scratch for itself, unless the program still stands. */
 static void admit_another(struct writer *writer) {
+  struct scratch *scratch = writer->scratch;
+  if (scratch->noted_size > NOTED_AND_KEPT) call(madvise, scratch->noted, NOTED_ROOM, 9 /* MADV_REMOVE: for both sides */);
   call(prctl, PR_SET_NAME, "imago-done", 0, 0, 0);
-  __atomic_store_n(&writer->scratch->is_being_written, 0, __ATOMIC_RELEASE);
+  __atomic_store_n(&scratch->is_being_written, 0, __ATOMIC_RELEASE);
 }
 
 /* Ends without an image. The reason is for the program to tell, once it goes on; if it does already, it is told here. */
@@ -44,6 +47,19 @@ void *allocate(struct writer *writer, size_t size) {
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (failed((long)memory)) fail(writer, "get memory", (long)memory);
   return memory;
+}
+
+/* Ends, too, and the program is asked once more. */
+static __attribute__((noreturn)) void stand_for_another(struct scratch *scratch) {
+  const struct thread_slot *asked = &scratch->threads[scratch->thread_count - 1]; /* it notes itself last */
+  ask_again(&scratch->options, scratch->pid, (const siginfo_t *)asked->info);
+  call(exit_group, 0);
+  __builtin_unreachable();
+}
+
+void ask_for_standing(struct writer *writer) {
+  call(prctl, PR_SET_NAME, "imago-done", 0, 0, 0);
+  stand_for_another(writer->scratch);
 }
 
 /* Where something would be lost that nobody has agreed to lose: names every loss, one line each, and ends. */
@@ -139,19 +155,11 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
   call(exit_group, 0);
 }
 
-/* The program has gone on, but some of its memory is not in its copy (MADV_DONTFORK): that can only be had while it stands. */
-static __attribute__((noreturn)) void stand_for_another(struct scratch *scratch) {
-  const struct thread_slot *asked = &scratch->threads[scratch->thread_count - 1]; /* it notes itself last */
-  ask_again(&scratch->options, scratch->pid, (const siginfo_t *)asked->info);
-  call(exit_group, 0);
-  __builtin_unreachable();
-}
-
 /* Begins on the stack it was made with. Maps nothing before it may, which would show as a difference to the program. */
 void write_image(struct scratch *scratch, uint32_t number) {
   const long self = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
   const bool is_whole = total_pages(self, "statm") == scratch->pages;
-  if (!is_whole && scratch->go == GO_RUN) stand_for_another(scratch);
+  if (!is_whole && scratch->go == GO_RUN) stand_for_another(scratch); /* memory that is not copied (MADV_DONTFORK) */
   const bool few_holes = is_whole || find_holes(scratch, self);
   struct writer *writer = (struct writer *)call(mmap, 0, WRITER_SIZE + lists_size(), PROT_READ | PROT_WRITE,
                                                 MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0); /* shared: one mapping, whatever its neighbours are */

@@ -44,6 +44,7 @@ struct writer {
 /* writer.c */
 __attribute__((noreturn)) void fail(struct writer *writer, const char *what, long error);
 void *allocate(struct writer *writer, size_t size);
+__attribute__((noreturn)) void ask_for_standing(struct writer *writer); /* what is to be kept was not noted, and can only be had then */
 /* output.c */
 void begin_early_writes(struct writer *writer);   /* from here on nothing is written … */
 void write_what_was_early(struct writer *writer); /* … until here */
@@ -71,6 +72,8 @@ void find_what_is_outside(struct writer *writer, int self);
 bool is_message_queue(int fd);
 /* files.c */
 void describe_files(struct writer *writer);
+int descriptor_of(const struct writer *writer, uint32_t description); /* any of them */
+/* content.c */
 void write_kept_content(struct writer *writer);
 /* memory.c */
 void write_mappings(struct writer *writer, bool before_go);

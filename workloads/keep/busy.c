@@ -1,7 +1,7 @@
 /*
  * A program that never stands still: one thing that it shares with its copy changes all the time, together with a number in its own memory. Torn
  * apart by a checkpoint, they would not fit together any more.
- *   usage: busy position|memory|pipe|counter|lock|unforked|nothing      with "unforked" the number itself lies in memory that no copy gets
+ *   usage: busy position|memory|pipe|counter|lock|file|unforked|nothing      with "unforked" the number itself lies in memory that no copy gets
  */
 #include "keep.h"
 #include <sys/eventfd.h>
@@ -82,6 +82,19 @@ static void step_unforked(void) {
   *unforked = ++own;
 }
 
+/* Small enough that its content is kept; the test restores it with the image. */
+static int written_file;
+static void begin_file(void) {
+  written_file = open("written", O_RDWR | O_CREAT | O_TRUNC, 0600);
+  check(pwrite(written_file, (const void *)&own, sizeof own, 0) == sizeof own, "pwrite");
+}
+static void step_file(void) {
+  uint64_t there = 0;
+  check(pread(written_file, &there, sizeof there, 0) == sizeof there && there == own, "file: %lu, own %lu", there, own);
+  own++;
+  check(pwrite(written_file, (const void *)&own, sizeof own, 0) == sizeof own, "pwrite");
+}
+
 static void begin_nothing(void) {}
 static void step_nothing(void) {
   own++;
@@ -93,7 +106,7 @@ static const struct {
 } parts[] = {
   {"position", begin_position, step_position}, {"memory", begin_memory, step_memory}, {"pipe", begin_pipe, step_pipe},
   {"counter", begin_counter, step_counter},    {"lock", begin_lock, step_lock},       {"unforked", begin_unforked, step_unforked},
-  {"nothing", begin_nothing, step_nothing},
+  {"file", begin_file, step_file},             {"nothing", begin_nothing, step_nothing},
 };
 
 int main(int count, char **words) {

@@ -18,6 +18,7 @@ test.for([
   'pipe',
   'counter',
   'lock',
+  'file',
   'unforked',
 ])('what changes all the time is kept as it was when the program was frozen: %s', async part => {
   const folder = temporaryFolder()
@@ -28,7 +29,7 @@ test.for([
     await sleep(Math.random() * 20)
     await program.freeze()
     await program.kill()
-    await program.restart()
+    await program.restart('--files', 'restore')
   }
   fs.writeFileSync(path.join(folder, 'go'), '')
   expect({ code: await program.end(), output: program.output() }).toEqual({ code: 0, output: 'ok\n' })
@@ -52,4 +53,31 @@ test('a program that went on at once has neither a child nor a thread nor an ope
   }
   fs.writeFileSync(path.join(folder, 'go'), '')
   expect({ code: await program.end(), output: program.output() }).toEqual({ code: 0, output: 'ok\n' })
+})
+
+/** Freezes the program busy once; true when it went on without waiting for its copy, and so keeps what it shares with that mapped. */
+async function goesOnAtOnce(part: string): Promise<boolean> {
+  const folder = temporaryFolder()
+  const program = new Frozen(compileKeep('busy', folder), [part], folder)
+  onTestFinished(() => program.abandon())
+  await program.until(() => program.has('ready'), 'readiness')
+  const mappings = () =>
+    fs
+      .readFileSync(`/proc/${program.pid}/maps`, 'utf8')
+      .split('\n')
+      .filter(line => line.includes('/dev/zero')).length
+  const before = mappings()
+  await program.freeze()
+  const after = mappings()
+  await program.kill()
+  return after > before
+}
+
+test('little memory, content and state that it shares with its copy does not keep a program standing', async ctx => {
+  ctx.skip(
+    !(await goesOnAtOnce('nothing')),
+    'this kernel, or what the test has open, keeps every program standing',
+  )
+  for (const part of ['position', 'memory', 'pipe', 'counter', 'lock', 'file'])
+    expect({ part, goesOn: await goesOnAtOnce(part) }).toEqual({ part, goesOn: true })
 })
