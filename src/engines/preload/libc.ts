@@ -24,6 +24,20 @@ export function queueSignal(pid: number, signal: number, value: bigint): number 
     : koffi!.errno()
 }
 
+/** rt_tgsigqueueinfo(2) for the first thread of a process: only that one may take the signal. Returns 0, or the errno. */
+export function queueSignalToFirstThread(pid: number, signal: number, value: bigint): number {
+  const RT_TGSIGQUEUEINFO = process.arch === 'arm64' ? 240 : 297
+  const SI_QUEUE = -1
+  const info = Buffer.alloc(128) // siginfo_t: signal, errno, code, (padding,) pid, uid, value
+  info.writeInt32LE(signal, 0)
+  info.writeInt32LE(SI_QUEUE, 8)
+  info.writeInt32LE(process.pid, 16)
+  info.writeUInt32LE(process.getuid!(), 20)
+  info.writeBigUInt64LE(value, 24)
+  const prototype = 'long syscall(long number, long process, long thread, long signal, void *info)'
+  return call(prototype, RT_TGSIGQUEUEINFO, pid, pid, signal, info) === 0 ? 0 : koffi!.errno()
+}
+
 /** flock(2): takes the exclusive lock of an open file, until that is closed; false when somebody else holds it. */
 export function lockFile(fd: number): boolean {
   const LOCK_EX_NOW = 2 | 4

@@ -13,8 +13,8 @@ import path from 'node:path'
 import { HostError, ImagoError, InterruptedError, LossError } from '../../lib/errors.js'
 import { type CheckpointOptions, PATIENCE } from '../engine.js'
 import { allProcesses, liveProcess, zombieStatus } from '../live-process.js'
-import { exitStatus, holdProcess, lockFile, queueSignal } from './libc.js'
-import type { Target } from './target.js'
+import { exitStatus, holdProcess, lockFile, queueSignal, queueSignalToFirstThread } from './libc.js'
+import { firstThreadTakes, type Target } from './target.js'
 
 /** "imago" and our pid: the value that tells the library to look for our request (native/preload/options.c). */
 const REQUEST_VALUE = 0x6f67616d69n | (BigInt(process.pid) << 40n)
@@ -83,8 +83,14 @@ export class Request {
     return fd
   }
 
+  /** To the first thread, if that takes it: a signal for the process may wake another one for nothing, whose wait ends with EINTR then. */
   #signal(): number {
-    return queueSignal(this.#program.pid, this.#program.signal, REQUEST_VALUE)
+    const { pid, signal } = this.#program
+    return (firstThreadTakes(pid, signal) ? queueSignalToFirstThread : queueSignal)(
+      pid,
+      signal,
+      REQUEST_VALUE,
+    )
   }
 
   send(): void {

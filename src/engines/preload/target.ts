@@ -92,6 +92,14 @@ function isProgramOfCc(pid: number, maps: string): boolean {
   }
 }
 
+/** Whether the first thread of a process is there and does not block this signal. */
+export function firstThreadTakes(pid: number, signal: number): boolean {
+  const status = read(`/proc/${pid}/task/${pid}/status`)
+  const blocked = /^SigBlk:\s*(\w+)/m.exec(status)?.[1]
+  if (blocked === undefined || /^State:\s*[ZX]/m.test(status)) return false
+  return (BigInt(`0x${blocked}`) & (1n << BigInt(signal - 1))) === 0n
+}
+
 function children(pid: number): number[] {
   return read(`/proc/${pid}/task/${pid}/children`).split(' ').filter(Boolean).map(Number)
 }
