@@ -6,7 +6,7 @@
 int checkpoint_signal = 12; /* SIGUSR2 */
 static struct options defaults;
 static uint32_t busy; /* the id of the thread that takes a checkpoint, or ends a restore; 0: none does */
-static uint32_t is_over; /* what that thread leads: it has only to return */
+static uint32_t has_led; /* that thread: it has only to return */
 static uint32_t checkpoints_taken;
 static struct scratch *kept; /* for the next checkpoint of the process `keeper`; one that was forked since makes its own */
 static int32_t keeper;
@@ -112,10 +112,10 @@ static void note_and_fork(struct scratch *scratch, siginfo_t *info, void *contex
  * woken for nothing by another that unblocks the signal a moment later: its epoll_wait ends with EINTR, and no handler of ours has run there to set
  * it back. Therefore the thread that leads admits the signal again before any other goes on, and blocks it only while it returns itself.
  */
-void admit_checkpoint_signal(bool admitted) {
+void admit_signal_before_others_go_on(void) {
   const uint64_t mask = checkpoint_signal_mask();
-  __atomic_store_n(&is_over, 1, __ATOMIC_RELEASE);
-  call(rt_sigprocmask, admitted ? 1 /* SIG_UNBLOCK */ : 0 /* SIG_BLOCK */, &mask, 0, 8);
+  __atomic_store_n(&has_led, 1, __ATOMIC_RELEASE);
+  call(rt_sigprocmask, 1 /* SIG_UNBLOCK */, &mask, 0, 8);
 }
 
 static void checkpoint(siginfo_t *info, void *context) {
@@ -163,7 +163,9 @@ static siginfo_t put_off;
 
 static void return_from_leading(void) {
   const long process = call(getpid);
-  admit_checkpoint_signal(false);
+  const uint64_t mask = checkpoint_signal_mask();
+  __atomic_store_n(&has_led, 1, __ATOMIC_RELEASE);
+  call(rt_sigprocmask, 0 /* SIG_BLOCK */, &mask, 0, 8);
   leave_signal_to_others();
   if (put_off.si_signo != 0) call(rt_tgsigqueueinfo, process, busy, checkpoint_signal, &put_off);
   put_off.si_signo = 0;
@@ -181,7 +183,7 @@ static bool begins_to_lead(uint32_t self, uint32_t *leader) {
     *leader = 0;
     if (__atomic_compare_exchange_n(&busy, leader, self, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) return true;
     if (call(tgkill, process, *leader, 0) == ERROR_NO_SUCH_PROCESS) __atomic_compare_exchange_n(&busy, leader, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
-    else if (*leader == self || !__atomic_load_n(&is_over, __ATOMIC_ACQUIRE)) return false;
+    else if (*leader == self || !__atomic_load_n(&has_led, __ATOMIC_ACQUIRE)) return false;
     else call(nanosleep, &moment, 0);
   }
 }
@@ -191,7 +193,7 @@ static void on_checkpoint_signal(int signal, siginfo_t *info, void *context) {
   uint32_t leader;
   (void)signal;
   if (begins_to_lead(self, &leader)) {
-    is_over = 0;
+    has_led = 0;
     if (may_begin(info)) checkpoint(info, context);
     set_back_interrupted_call(context);
     return_from_leading();
@@ -227,8 +229,8 @@ static void go_on(uint64_t frame, uint64_t leader) {
     wait_for_threads(&block->threads_to_come, 1);
     call(munmap, block->restorer_start, block->restorer_size);
     busy = call(gettid);
-    is_over = 1;
-    if (!(arch_signal_mask(context) & checkpoint_signal_mask())) admit_checkpoint_signal(true);
+    has_led = 1;
+    if (!(arch_signal_mask(context) & checkpoint_signal_mask())) admit_signal_before_others_go_on();
   }
   __atomic_sub_fetch(&block->threads_to_come, 1, __ATOMIC_ACQ_REL);
   futex_wake(&block->threads_to_come, false);

@@ -144,7 +144,7 @@ void forget_request(void);                    /* nobody wants anything any more 
 uint64_t usual_clear_tid(void);               /* what every thread has for set_tid_address, where the kernel does not tell; 0: unknown */
 uint32_t own_protection(uint64_t start, uint64_t end); /* what a mapping of a file has besides, as the program itself knows */
 /* checkpoint.c */
-void admit_checkpoint_signal(bool admitted);
+void admit_signal_before_others_go_on(void);
 __attribute__((noreturn)) void become_writer(struct scratch *scratch);
 /* fork.c */
 bool writer_at_work(const struct scratch *kept);          /* that of the last checkpoint; `kept`: its scratch, when it is still there */

@@ -147,7 +147,7 @@ bool stop_threads(struct scratch *scratch) {
 
 void release_threads(struct scratch *scratch) {
   if (current == 0) return;
-  admit_checkpoint_signal(true);
+  admit_signal_before_others_go_on();
   __atomic_store_n(&current, 0, __ATOMIC_SEQ_CST);
   __atomic_store_n(&released, 1, __ATOMIC_RELEASE);
   futex_wake(&released, false);
