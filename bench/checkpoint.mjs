@@ -67,9 +67,17 @@ async function killAndWait(pid) {
   try {
     process.kill(pid, 'SIGKILL')
   } catch {}
-  while (fs.existsSync(`/proc/${pid}/stat`) && !/\) Z /.test(fs.readFileSync(`/proc/${pid}/stat`, 'utf8')))
-    await sleep(5)
+  while (isAlive(pid)) await sleep(5)
   await sleep(50)
+}
+
+/** Not gone, nor a zombie that only its parent can end. */
+function isAlive(pid) {
+  try {
+    return !/\) Z /.test(fs.readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  } catch {
+    return false
+  }
 }
 
 /** How each engine starts, freezes and wakes the program. */
