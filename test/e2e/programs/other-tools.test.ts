@@ -3,21 +3,22 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { packageRoot } from '../../../src/lib/parts.js'
 import { spawnSync } from '../../helpers/bounded.js'
 import { canBeFrozen, imago } from '../../helpers/imago.js'
 import { buildWorkload } from '../../helpers/programs.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 
-/** An image of four threads at work, and the program's binary. */
+/** An image of four threads at work, which none of them ends before, and the program's binary. */
 async function imageOfFourThreads(): Promise<{ image: string; binary: string; folder: string }> {
   const folder = temporaryFolder()
   const binary = buildWorkload('programs/threads4', ['-g'])
-  const child: ChildProcess = spawn(path.join(packageRoot, 'imago'), ['run', '--', binary, '100000000'], {
+  const child: ChildProcess = spawn(path.join(packageRoot, 'imago'), ['run', '--', binary, '10000000000'], {
     cwd: folder,
     stdio: ['ignore', 'ignore', 'inherit'],
   })
+  onTestFinished(() => void child.kill('SIGKILL'))
   await canBeFrozen(child.pid!)
   await sleep(300)
   const image = path.join(folder, 'image')
