@@ -7,7 +7,7 @@
  *            goto header if next < bound, else exit       (or <=, !=, >, >=; signed, unsigned, or pointers for !=)
  */
 import type { Flow } from './flow.js'
-import { type Block, type IrFunction, parseCall } from './ir.js'
+import { type Block, parseCall } from './ir.js'
 
 /** How long a program may run without a poll: about so many instructions, tens of microseconds. */
 const STRIP = 65536
@@ -15,7 +15,7 @@ const STRIP = 65536
 const CALL = 64
 
 /** A local value, as the source of a pattern. */
-export const NAME = '%(?:"[^"]+"|[-\\w.$]+)'
+const NAME = '%(?:"[^"]+"|[-\\w.$]+)'
 const VALUE = `(?:${NAME}|-?\\d+)`
 const BRANCH = new RegExp(`^  br i1 (${NAME}), label %("[^"]+"|[-\\w.$]+), label %("[^"]+"|[-\\w.$]+)`)
 const COMPARE = new RegExp(`^  ${NAME} = icmp (\\w+) (i32|i64|ptr) (${VALUE}), (${VALUE})`)
@@ -102,29 +102,16 @@ const SWAPPED: Readonly<Record<string, string>> = {
 }
 
 /** Undefined when the loop that `latchLabel` closes is none of these. */
-export function countedLoop(
-  fn: IrFunction,
-  flow: Flow,
-  latchLabel: string,
-  header: string,
-): CountedLoop | undefined {
+export function countedLoop(flow: Flow, latchLabel: string, header: string): CountedLoop | undefined {
   const body = flow.loop(latchLabel, header)
-  const entries = flow.predecessors.get(header)!.filter(each => !body.has(each))
-  const isNatural = [...body].every(
-    label => label === header || flow.predecessors.get(label)!.every(each => body.has(each)),
-  )
-  if (entries.length !== 1 || !isNatural || body.has(fn.blocks[0]!.label)) return undefined
-  if (!/^ {2}br label /.test(flow.blocks.get(entries[0]!)!.instructions.at(-1)!)) return undefined
+  const before = flow.preheader(header, body)
+  if (before === undefined) return undefined
   const latch = flow.blocks.get(latchLabel)!
   const branch = BRANCH.exec(latch.instructions.at(-1)!)
   if (branch === null) return undefined
-  const instructions = [...body].flatMap(label => flow.blocks.get(label)!.instructions)
-  const definitions = new Map(
-    instructions.flatMap(each => {
-      const name = new RegExp(`^  (${NAME}) = `).exec(each)?.[1]
-      return name === undefined ? [] : [[name, each] as const]
-    }),
-  )
+  const blocks = [...body].map(label => flow.blocks.get(label)!)
+  const instructions = blocks.flatMap(block => block.instructions)
+  const definitions = definitionsOf(blocks)
   const compare = COMPARE.exec(definitions.get(branch[1]!) ?? '')
   const [exit, goesOnIfTrue] = branch[2] === header ? [branch[3]!, true] : [branch[2]!, false]
   if (compare === null || body.has(exit)) return undefined
@@ -151,18 +138,31 @@ export function countedLoop(
   return {
     header: flow.blocks.get(header)!,
     latch,
-    before: entries[0]!,
+    before: before.label,
     exit,
     type,
     predicate,
     counter: made[1]!,
     next,
     bound,
-    start: incoming(phi[3]!, entries[0]!),
+    start: incoming(phi[3]!, before.label),
     step,
     cost: instructions.reduce((sum, each) => sum + (isCall(each) ? CALL : 1), 0),
     calls: instructions.some(isCall),
   }
+}
+
+/** Each value that the blocks make, with its instruction. */
+export function definitionsOf(blocks: readonly Block[]): Map<string, string> {
+  const pattern = new RegExp(`^  (${NAME}) = `)
+  return new Map(
+    blocks.flatMap(block =>
+      block.instructions.flatMap(each => {
+        const name = pattern.exec(each)?.[1]
+        return name === undefined ? [] : [[name, each] as const]
+      }),
+    ),
+  )
 }
 
 function isCall(instruction: string): boolean {

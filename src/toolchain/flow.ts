@@ -54,6 +54,17 @@ export class Flow {
     return body
   }
 
+  /** The block that leads into a loop and nowhere else; undefined when there is another way in. */
+  preheader(header: string, body: ReadonlySet<string>): Block | undefined {
+    const isNatural = [...body].every(
+      label => label === header || this.predecessors.get(label)!.every(each => body.has(each)),
+    )
+    const outside = this.predecessors.get(header)!.filter(each => !body.has(each))
+    if (!isNatural || outside.length !== 1 || body.has(this.order[0]!)) return undefined
+    const block = this.blocks.get(outside[0]!)!
+    return /^ {2}br label /.test(block.instructions.at(-1)!) ? block : undefined
+  }
+
   /** How often a block runs, guessed: ten times a loop; `cold` blocks never. */
   frequencies(cold: (label: string) => boolean): Map<string, number> {
     const loops = new Map<string, Set<string>>()

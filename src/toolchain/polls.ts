@@ -129,7 +129,7 @@ function loopPlaces(fn: IrFunction, places: Map<Block, number>, first: number): 
     for (const [label, headers] of candidates) {
       if (headers.size > 1 || places.has(flow.blocks.get(label)!)) continue
       const [header] = headers
-      const loop = countedLoop(fn, flow, label, header!)
+      const loop = countedLoop(flow, label, header!)
       if (loop === undefined) continue
       if (isInnermost && isBrief(loop)) {
         done.add(header!)

@@ -15,10 +15,10 @@
 import {
   type CountedLoop,
   countedLoop,
+  definitionsOf,
   INCOMING,
   isBrief,
   iterationsInStrip,
-  NAME,
   PHI,
   shortTest,
 } from './counted-loops.js'
@@ -51,19 +51,14 @@ function nestAt(fn: IrFunction, flow: Flow, latch: string, header: string): Nest
   const headersInside = loopsInside(flow, latch, header)
   if (headersInside === undefined || headersInside.size === 0) return undefined
   const labels = flow.loop(latch, header)
-  const entries = flow.predecessors.get(header)!.filter(each => !labels.has(each))
-  const before = flow.blocks.get(entries[0] ?? '')
-  const isNatural = [...labels].every(
-    label => label === header || flow.predecessors.get(label)!.every(each => labels.has(each)),
-  )
-  if (entries.length !== 1 || !isNatural || !/^ {2}br label /.test(before!.instructions.at(-1)!))
-    return undefined
+  const before = flow.preheader(header, labels)
+  if (before === undefined) return undefined
   const body = fn.blocks.filter(block => labels.has(block.label))
   const made = definitionsOf(body)
   if (made.size > LARGE) return undefined
   const unsure: Array<Nest['unsure'][number]> = []
   for (const [inside, from] of headersInside) {
-    const loop = countedLoop(fn, flow, from, inside)
+    const loop = countedLoop(flow, from, inside)
     const brief = loop && isBrief(loop)
     if (brief === true) continue
     if (loop === undefined || brief === false || made.has(loop.bound)) return undefined
@@ -75,7 +70,7 @@ function nestAt(fn: IrFunction, flow: Flow, latch: string, header: string): Nest
     unsure.push({ loop, starts })
   }
   if (unsure.length === 0) return undefined
-  return { header, before: before!, body, headersInside: [...headersInside.keys()], unsure }
+  return { header, before, body, headersInside: [...headersInside.keys()], unsure }
 }
 
 /** Header and latch of each loop in a loop; undefined when one of them holds another, or has several latches. */
@@ -93,19 +88,6 @@ function loopsInside(flow: Flow, latch: string, header: string): Map<string, str
     if ([...inside.keys()].some(each => each !== to && own.has(each))) return undefined
   }
   return inside
-}
-
-/** Each value that the blocks make, with its instruction. */
-function definitionsOf(blocks: readonly Block[]): Map<string, string> {
-  const pattern = new RegExp(`^  (${NAME}) = `)
-  return new Map(
-    blocks.flatMap(block =>
-      block.instructions.flatMap(each => {
-        const name = pattern.exec(each)?.[1]
-        return name === undefined ? [] : [[name, each] as const]
-      }),
-    ),
-  )
 }
 
 /** Returns the headers of the loops inside of the version for short ones. */
