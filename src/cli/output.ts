@@ -44,7 +44,7 @@ export function styled(style: Style, text: string, stream: NodeJS.WriteStream = 
 }
 
 /** JSON with bigints as `0x…` strings, byte arrays as hex, maps as objects. */
-export function toJson(value: unknown): string {
+function toJson(value: unknown): string {
   return JSON.stringify(
     value,
     (_, item: unknown) => {

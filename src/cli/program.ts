@@ -13,7 +13,7 @@ const groupTitles: Record<CommandEntry['group'], string> = {
 }
 
 /** The entry that `words` (the command line after `imago`) name: one word, or two for a group. */
-export function entryFor(words: readonly string[]): CommandEntry | undefined {
+function entryFor(words: readonly string[]): CommandEntry | undefined {
   const [first, second] = words.filter(word => !word.startsWith('-'))
   return (
     commands.find(entry => entry.name === `${first} ${second}`) ??

@@ -104,7 +104,7 @@ export function membersOfGroups(ids: ReadonlySet<number>): Array<{ pid: number; 
 }
 
 /** Thread ids of a process; none when it is gone. */
-export function threadsOf(pid: number): number[] {
+function threadsOf(pid: number): number[] {
   try {
     return fs.readdirSync(`/proc/${pid}/task`).map(Number)
   } catch {

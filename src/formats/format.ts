@@ -2,8 +2,6 @@
 import type { MachineImage } from '../model/machine.js'
 import type { ProcessImage } from '../model/process.js'
 
-export type ImageKind = 'process' | 'machine'
-
 /** What a probe may look at: the path, whether it is a folder, its names or its first bytes. */
 export interface ProbeInput {
   readonly path: string

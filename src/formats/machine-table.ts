@@ -63,16 +63,6 @@ const plain: Record<string, Conversion> = {
 }
 /** A flag that the platform stores the other way round. */
 export const not: Conversion = { read: raw => raw === 0n, write: value => (value ? 0n : 1n) }
-/** The raw value is the neutral one (a number) times 2^`by`. */
-export const shifted = (by: number): Conversion => ({
-  read: raw => Number(raw >> BigInt(by)),
-  write: value => BigInt(value as number) << BigInt(by),
-})
-/** Only these bits cross, both ways. */
-export const masked = (mask: bigint): Conversion => ({
-  read: raw => raw & mask,
-  write: value => (value as bigint) & mask,
-})
 
 /** @throws Error when the model has no such path: a fault in the table. */
 export function row<F>(
@@ -236,7 +226,7 @@ function defaultText(path: string, value: unknown): string {
   return `not in the image, now ${fieldText(path, value)}${saying ? ` (${saying})` : ''}`
 }
 
-export function valueText(value: unknown): string {
+function valueText(value: unknown): string {
   if (value === undefined) return 'unknown'
   if (value instanceof Uint8Array) return Buffer.from(value).toString('hex') || 'empty'
   if (typeof value === 'boolean') return value ? 'yes' : 'no'

@@ -7,7 +7,7 @@
  */
 import { topOfStack } from './x87.js'
 
-export const FXSAVE_BYTES = 512
+const FXSAVE_BYTES = 512
 /** MXCSR bits that x86-64 CPUs with DAZ have. */
 const MXCSR_MASK = 0xffff
 

@@ -55,7 +55,7 @@ const MAX_KHZ = 20_000_000
  * undefined when the guest is not Linux, or these are not its symbols. A busy kernel has read the TSC since its last tick,
  * and must not see it go backwards: so a whole tick is added. One that sleeps without ticks does not see what it slept.
  */
-export function kernelClock(image: MachineImage, symbols: KernelSymbols): KernelClock | undefined {
+function kernelClock(image: MachineImage, symbols: KernelSymbols): KernelClock | undefined {
   const cpu = image.cpus[0]
   if (cpu === undefined) return undefined
   const slide = kernelSlide(cpu, symbols)

@@ -38,7 +38,7 @@ export const REGS_SIZE = 144
 export const SREGS_SIZE = 312
 
 /** The order of the segments of struct kvm_sregs. */
-export const segmentNames = ['cs', 'ds', 'es', 'fs', 'gs', 'ss', 'tr', 'ldt'] as const
+const segmentNames = ['cs', 'ds', 'es', 'fs', 'gs', 'ss', 'tr', 'ldt'] as const
 export type SegmentName = (typeof segmentNames)[number]
 
 /** struct kvm_segment: the hidden part of a segment register (Intel SDM 3A, 3.4.3). */

@@ -16,7 +16,7 @@ const LARGE = 0x80n
 const ADDRESS = 0x000ffffffffff000n
 
 /** The physical address, or undefined where the tables map nothing or are not in memory. */
-export function physicalAddress(
+function physicalAddress(
   memory: Memory,
   { cr0, cr3, cr4, efer }: PagingRegisters,
   linear: bigint,

@@ -182,18 +182,12 @@ export function isZero(bytes: Uint8Array): boolean {
   return true
 }
 
-const latin1 = new TextDecoder('latin1')
 const utf8 = new TextDecoder('utf-8')
 
 /** The text before the first NUL (or the whole of `bytes`), as UTF-8. */
 export function cString(bytes: Uint8Array): string {
   const end = bytes.indexOf(0)
   return utf8.decode(end < 0 ? bytes : bytes.subarray(0, end))
-}
-
-/** One character a byte, for text whose encoding is unknown and must survive a round trip. */
-export function latin1String(bytes: Uint8Array): string {
-  return latin1.decode(bytes)
 }
 
 /** `0x` and the hexadecimal digits, as addresses are printed everywhere. */

@@ -33,7 +33,7 @@ function write(value: unknown, indent: number | undefined, lineStart: string): s
 }
 
 /** A JSON string in ASCII. */
-export function quoteJson(text: string): string {
+function quoteJson(text: string): string {
   return JSON.stringify(text).replace(
     /[\u007f-\uffff]/g,
     character => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,

@@ -35,7 +35,7 @@ export function diffMachineImages(before: MachineImage, after: MachineImage): Ma
 }
 
 /** The same for one CPU and the devices. */
-export function diffStates(before: MachineState, after: MachineState): FieldDifference[] {
+function diffStates(before: MachineState, after: MachineState): FieldDifference[] {
   const differences: FieldDifference[] = []
   const missing = new Set<string>()
   for (const field of machineLeaves.keys()) {

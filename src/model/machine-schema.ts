@@ -23,7 +23,6 @@ export interface List<S> {
 export interface Optional<S> {
   readonly optionalGroup: S
 }
-export type Schema = Leaf<unknown> | List<unknown> | Optional<unknown> | { readonly [name: string]: unknown }
 
 /** The type of the values that a schema describes. */
 export type Value<S> =
@@ -93,7 +92,7 @@ export const optionalGroup = <S>(group: S): Optional<S> => ({ optionalGroup: gro
 export const each = <N extends string, S>(names: readonly N[], of: S): Record<N, S> =>
   Object.fromEntries(names.map(name => [name, of])) as Record<N, S>
 
-export function isLeaf(schema: unknown): schema is Leaf<unknown> {
+function isLeaf(schema: unknown): schema is Leaf<unknown> {
   return typeof (schema as Leaf<unknown>).kind === 'string' && 'initial' in (schema as object)
 }
 function isList(schema: unknown): schema is List<unknown> {

@@ -43,7 +43,6 @@ export const generalRegisters = [
   ...(['rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi'] as const),
   ...(['r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15'] as const),
 ] as const
-export type GeneralRegister = (typeof generalRegisters)[number]
 
 export const segmentNames = ['es', 'cs', 'ss', 'ds', 'fs', 'gs', 'ldtr', 'tr'] as const
 export type SegmentName = (typeof segmentNames)[number]
@@ -109,7 +108,7 @@ const localApic = {
   },
 }
 
-export const cpuFields = {
+const cpuFields = {
   general: each(generalRegisters, u64()),
   rip: u64(0xfff0n),
   rflags: u64(2n),
@@ -215,7 +214,7 @@ const pitChannel = {
   writeLatch: u8(),
 }
 
-export const deviceFields = {
+const deviceFields = {
   /** Virtual time since the machine was started. */
   time: duration(),
   ioApic: optionalGroup({
@@ -285,7 +284,6 @@ export type Cpu = Value<typeof cpuFields> & {
   extendedState?: ReadonlyMap<number, Uint8Array>
 }
 export type Segment = Value<typeof segment>
-export type LocalApic = Value<typeof localApic>
 export type InterruptController = Value<typeof interruptController>
 export type PitChannel = Value<typeof pitChannel>
 export type Devices = Value<typeof deviceFields> & {

@@ -42,7 +42,7 @@ export function diffProcessImages(before: ProcessImage, after: ProcessImage): Pr
   }
 }
 
-export function isEmpty(diff: ProcessDiff): boolean {
+function isEmpty(diff: ProcessDiff): boolean {
   return (
     diff.pid.before === diff.pid.after &&
     [diff.fields, diff.threads, diff.mappings, diff.pages, diff.files, diff.signals].every(

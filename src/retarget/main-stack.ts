@@ -104,7 +104,7 @@ export function moveLibraryPointers(memory: Memory, stack: MainStack, binary: Pr
 }
 
 /** `struct __libc` of musl 1.2: four chars, an int, then `size_t *auxv`. */
-export const LIBC_AUXV = 8n
+const LIBC_AUXV = 8n
 
 /** Every mark of the layout that lies in the stack, moved with it. */
 export function moveLayout(layout: AddressSpaceLayout, stack: MainStack): AddressSpaceLayout {

@@ -31,7 +31,7 @@ export function programRange(binary: ProgramBinary): AddressRange {
 }
 
 /** The mappings that the kernel makes when it starts `binary`. */
-export function programMappings(binary: ProgramBinary): Mapping[] {
+function programMappings(binary: ProgramBinary): Mapping[] {
   return binary.loads.flatMap(segment => {
     const start = alignDownBig(segment.virtualAddress, PAGE_SIZE_BIG)
     const fileEnd = pageUp(segment.virtualAddress + BigInt(segment.fileSize))
@@ -150,7 +150,7 @@ function imageBytes(memory: Memory, source: ProgramBinary, section: Section): Ex
 }
 
 /** What is left of `mapping` outside `range`. */
-export function cutOut(mapping: Mapping, range: AddressRange): Mapping[] {
+function cutOut(mapping: Mapping, range: AddressRange): Mapping[] {
   if (mapping.end <= range.start || mapping.start >= range.end) return [mapping]
   const parts: Mapping[] = []
   if (mapping.start < range.start) parts.push({ ...mapping, end: range.start })

@@ -35,7 +35,7 @@ export const functionsOf = (module: Module): IrFunction[] =>
 
 const GLOBAL_NAME = '(?:"[^"]+"|[-\\w.$]+)'
 /** A local value: `%x`, `%"a b"`. */
-export const LOCAL = /%(?:"[^"]+"|[-\w.$]+)/g
+const LOCAL = /%(?:"[^"]+"|[-\w.$]+)/g
 
 export function parseModule(text: string): Module {
   const items: Array<string | IrFunction> = []
@@ -195,7 +195,7 @@ export function parametersOf(head: string, name: string): { start: number; end: 
 }
 
 /** Labels a terminator may go to; empty for anything else. */
-export function targetsOf(instruction: string): string[] {
+function targetsOf(instruction: string): string[] {
   if (!/^\s+(br|switch|indirectbr)\b/.test(instruction)) return []
   return [...instruction.matchAll(/label %("[^"]+"|[-\w.$]+)/g)].map(match => match[1]!)
 }

@@ -11,6 +11,7 @@
  * the input section as `file:(.section)` indented by 8, or a symbol indented by 16.
  */
 import path from 'node:path'
+import { alignUp, hex } from '../lib/bytes.js'
 import { LossError } from '../lib/errors.js'
 import type { IsaName } from '../model/process.js'
 import { isaNames } from './program.js'
@@ -56,7 +57,7 @@ export function readLinkMap(text: string): InputSection[] {
       category,
       file,
       section: input[2]!,
-      size: known ? Math.ceil(known.size / align) * align + size : size,
+      size: known ? alignUp(known.size, align) + size : size,
       align: Math.max(align, known?.align ?? 1),
     })
   }
@@ -89,8 +90,6 @@ export interface Layout {
   /** Where what is of the ISA and writable begins. */
   readonly own: number
 }
-
-const alignUp = (value: number, align: number) => Math.ceil(value / align) * align
 
 /** Gives every section of either ISA its address. `ownSize` bytes are kept for what is of the ISA and writable. */
 export function planLayout(
@@ -157,7 +156,6 @@ export const PROGRAM_RANGE = ['__imago_program_start', '__imago_program_end'] as
 
 /** The linker script of one ISA. Sections the plan does not know go to the end of their category, where lld warns of overlaps. */
 export function linkerScript(layout: Layout, isa: IsaName): string {
-  const hex = (value: number) => `0x${value.toString(16)}`
   const place = (category: Category) => [
     `  ${category} ${hex(layout.start[category])} : {`,
     ...layout.sections
@@ -204,11 +202,6 @@ export function linkerScript(layout: Layout, isa: IsaName): string {
   ].join('\n')}\n`
 }
 
-export interface SymbolAddress {
-  readonly name: string
-  readonly addresses: readonly bigint[]
-}
-
 /** Names whose addresses are of the ISA: pointers to them never leave the code. */
 const OF_THE_ISA =
   /^(\$|\.L|_init$|_fini$|__LLVM_StackMaps$|_GLOBAL_OFFSET_TABLE_$|_end$|end$|__(pre)?(init|fini)_array_(start|end)$|_DYNAMIC$|__imago_frame_sizes$|__restore(_rt)?$|_*fe(get|set|clear|raise|test|hold|update)(round|env|except|excep)\w*$)/
@@ -238,5 +231,3 @@ export function requireSameAddresses(
     )
   return same
 }
-
-const hex = (value: bigint) => `0x${value.toString(16)}`

@@ -138,7 +138,7 @@ const PRE_INDEXED = [
  * The frame record of an aarch64 function, from its prologue: what the stack pointer has gone down by when
  * `add x29, sp, #k` sets the frame pointer, less k.
  */
-export function armRecord(code: Code, start: bigint, limit: bigint): number {
+function armRecord(code: Code, start: bigint, limit: bigint): number {
   let down = 0
   for (let at = start; at < limit; at += 4n) {
     const word = code.word(at)

@@ -12,7 +12,7 @@ import { byval, parseArgument } from './arguments.js'
 import { functionsOf, type IrFunction, type Module, parametersOf, parseCall } from './ir.js'
 
 /** libc functions that take a va_list; the runtime has `__imago_` + name for each. */
-export const vaListFunctions = [
+const vaListFunctions = [
   ...['vprintf', 'vfprintf', 'vsprintf', 'vsnprintf', 'vdprintf', 'vasprintf'],
   ...['vscanf', 'vfscanf', 'vsscanf'],
   ...['vsyslog', 'vwarn', 'vwarnx', 'verr', 'verrx'],

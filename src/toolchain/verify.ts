@@ -38,7 +38,7 @@ export function verifyDump(dump: string): Verdict {
 }
 
 /** For each stackmap: what is alive after the last call before it and was not made by that call. */
-export function liveAcrossSites(fn: MachineFunction): Array<{ site: number; values: string[] }> {
+function liveAcrossSites(fn: MachineFunction): Array<{ site: number; values: string[] }> {
   const atStart = new Map<number, Set<string>>()
   const back = (block: MachineBlock, visit?: (index: number, live: ReadonlySet<string>) => void) => {
     const live = new Set<string>()

@@ -1,13 +1,6 @@
 /** Random machine states made from the schema itself, so that a new field is tested the day it is added. */
 import fc from 'fast-check'
-import {
-  type Devices,
-  deviceFields,
-  emptyState,
-  type MachineState,
-  machineLeaves,
-  setField,
-} from '../../src/model/machine.js'
+import { emptyState, type MachineState, machineLeaves, setField } from '../../src/model/machine.js'
 import type { Leaf } from '../../src/model/machine-schema.js'
 
 function arbitraryOf(leaf: Leaf<unknown>): fc.Arbitrary<unknown> {
@@ -39,5 +32,3 @@ export const anyState: fc.Arbitrary<MachineState> = values.map(all => {
   for (const [i, path] of paths.entries()) setField(state, path, all[i])
   return state
 })
-
-export const deviceNames = Object.keys(deviceFields) as (keyof Devices)[]

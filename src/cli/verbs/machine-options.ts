@@ -38,7 +38,7 @@ const fits = (bytes: number) =>
   (bytes >= 2 ** 20 && bytes <= 3 * GIB) || (bytes >= 3.5 * GIB && bytes <= 64 * GIB)
 
 /** `128M` → bytes. @throws UsageError for what is no whole number of MiB, or RAM that only QEMU has. */
-export function parseMemory(text: string): number {
+function parseMemory(text: string): number {
   const match = /^(\d+)([KMG])(?:i?B)?$/i.exec(text)
   const bytes = match === null ? Number.NaN : Number(match[1]) * units[match[2]!.toUpperCase()]!
   if (!fits(bytes) || bytes % 2 ** 20 !== 0)

@@ -7,7 +7,7 @@ import { frequencyText } from '../../lib/frequency.js'
 import type { Cpu, InterruptController, MachineImage, PitChannel } from '../../model/machine.js'
 
 /** `in 480.8 µs`. */
-export function timeText(picoseconds: bigint | undefined): string {
+function timeText(picoseconds: bigint | undefined): string {
   if (picoseconds === undefined) return 'not running'
   const ns = Number(picoseconds) / 1000
   if (ns < 1e3) return `in ${ns} ns`

@@ -129,7 +129,7 @@ function threadsText(process: Process, options: ProcessViewOptions): string {
 }
 
 /** General registers, four to a line. */
-export function registersText(thread: Thread): string {
+function registersText(thread: Thread): string {
   const cells = [...thread.registers.general].map(
     ([name, value]) => `${name.padEnd(8)} ${value.toString(16).padStart(16, '0')}`,
   )
@@ -195,7 +195,7 @@ function kindText(mapping: Mapping): string {
 }
 
 /** Bytes of a mapping that the image holds, and how many of those are known to be zero. */
-export function heldWithin(memory: Memory, mapping: Mapping): { held: number; zero: number } {
+function heldWithin(memory: Memory, mapping: Mapping): { held: number; zero: number } {
   let held = 0
   let zero = 0
   for (const extent of memory.within(mapping.start, mapping.end)) {

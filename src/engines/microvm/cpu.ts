@@ -5,10 +5,8 @@
  * whatever way the engine got out of it. So the state of one engine is the state of the other.
  */
 
-import { AREA, type Layout } from '../../formats/microvm/guest-layout.js'
 import { hex } from '../../lib/bytes.js'
 import { HostError } from '../../lib/errors.js'
-import { PAGE_SIZE } from '../../model/memory.js'
 import type { GuestMemory } from './guest-memory.js'
 
 /** Why `run` returned. */
@@ -54,11 +52,6 @@ export type StopHandle =
 
 /** How an engine makes a CPU over a memory. */
 export type CpuFactory = (memory: GuestMemory) => VirtualCpu
-
-/** Bytes at the top of the monitor's ring-0 stack; an exception's frame lies below. */
-export function ring0StackTop(layout: Layout): number {
-  return layout.memorySize + AREA.ring0Stack + PAGE_SIZE
-}
 
 /** A state at the start of a program: everything zero but the two pointers; SSE and x87 as after FNINIT. Engines cut `xcr0` to what they have. */
 export function initialState(entry: number, stackPointer: number, xcr0 = 0xe7n): CpuState {

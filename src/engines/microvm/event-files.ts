@@ -18,7 +18,7 @@ export type EventFileKind = 'eventfd' | 'timerfd' | 'epoll' | 'signalfd'
 
 /** Of eventfd2(2): each read takes one. */
 export const EFD_SEMAPHORE = 1
-export const EPOLL_CTL_ADD = 1
+const EPOLL_CTL_ADD = 1
 const BILLION = 1_000_000_000n
 /** ioctl of a timerfd: how often it expired; of kernels with CONFIG_CHECKPOINT_RESTORE. */
 const TFD_IOC_SET_TICKS = 0x40085400

@@ -21,7 +21,7 @@ export const CODE = { user: 0, kernel: 0x80, queue: -1, timer: -2, thread: -6 } 
 
 const FIRST_REAL_TIME = 32
 /** As RLIMIT_SIGPENDING bounds them. */
-export const MOST_PENDING = 1024
+const MOST_PENDING = 1024
 
 export const bitOf = (signal: number): bigint => 1n << BigInt(signal - 1)
 

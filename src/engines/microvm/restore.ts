@@ -54,7 +54,7 @@ export function restoreGuest(
 }
 
 /** CPU and process over memory and files that are already there. */
-export function restoreState(
+function restoreState(
   record: MicroVmRecord,
   memory: GuestMemory,
   makeCpu: CpuFactory,
@@ -116,7 +116,7 @@ function featuresSeen({ cpu: { features } }: MicroVmRecord, { engine, fsBase }: 
 }
 
 /** The image must have the layout that this monitor makes, for its page tables and stubs are in it. */
-export function checkLayout(record: MicroVmRecord, path: string): void {
+function checkLayout(record: MicroVmRecord, path: string): void {
   const usable = Number(record.usableBytes)
   if (
     usable < SMALLEST_MEMORY ||

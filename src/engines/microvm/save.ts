@@ -215,7 +215,7 @@ function writeAll(fd: number, bytes: Uint8Array): void {
 }
 
 /** The runs of pages that are not zero, in the mappings and the monitor's area: nothing else was ever written. */
-export function dataExtents(guest: Guest): ExtentRecord[] {
+function dataExtents(guest: Guest): ExtentRecord[] {
   const { memory } = guest
   const ranges = memory.mappings.list.map(({ start, end }) => ({ start, end }))
   ranges.push({ start: memory.memorySize, end: memory.layout.totalSize })

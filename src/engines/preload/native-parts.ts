@@ -4,7 +4,7 @@ import path from 'node:path'
 import { HostError, UsageError } from '../../lib/errors.js'
 import { packageRoot } from '../../lib/parts.js'
 
-export const nativeParts = ['libckpt.so', 'myrestart', 'myrestart-aarch64', 'until'] as const
+const nativeParts = ['libckpt.so', 'myrestart', 'myrestart-aarch64', 'until'] as const
 
 /**
  * Absolute path of a native part.

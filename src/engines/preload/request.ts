@@ -273,6 +273,6 @@ function refusal(losses: readonly string[]): LossError {
 }
 
 /** Where the plain image goes of which a compressed one is made. */
-export function besides(output: string): string {
+function besides(output: string): string {
   return path.join(path.dirname(output), `.${path.basename(output)}.plain`)
 }

@@ -63,7 +63,7 @@ export async function compareRuns(
 }
 
 /** The registers that both sides know and that differ. */
-export function compareRegisters(a: KnownRegisters, b: KnownRegisters): Difference[] {
+function compareRegisters(a: KnownRegisters, b: KnownRegisters): Difference[] {
   const differences: Difference[] = []
   for (const register of gdbRegisters) {
     const first = a.get(register)

@@ -63,7 +63,7 @@ async function pourOut(image: MachineImage, adjust: (line: MachineLine) => Machi
 }
 
 /** The machine that an image wants: its RAM; time counted by instructions where its TSC has that rate (a kernel measures it nearly). */
-export function templateLine(image: MachineImage): MachineLine {
+function templateLine(image: MachineImage): MachineLine {
   const rate = image.cpus[0]?.tscRate ?? 0
   const counted = Math.abs(rate - ICOUNT_RATE) < ICOUNT_RATE / 1000
   return { ...DEFAULT_LINE, memory: image.memory.byteCount, icount: counted ? 0 : undefined }

@@ -355,7 +355,7 @@ export const constants = {
 } as const satisfies Record<string, Record<string, readonly [value: number, meaning: string]>>
 
 /** Bytes that a field takes in its record. */
-export function fieldSize(type: FieldType): number {
+function fieldSize(type: FieldType): number {
   if (typeof type === 'object') return type.bytes
   return type === 'u32' || type === 'i32' ? 4 : 8
 }

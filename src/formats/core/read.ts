@@ -38,7 +38,7 @@ export async function read(path: string): Promise<ProcessImage> {
   return meaningOf(readRawCore(path), path)
 }
 
-export function meaningOf(raw: RawCore, path: string): ProcessImage {
+function meaningOf(raw: RawCore, path: string): ProcessImage {
   const records = (kind: string) => raw.records.get(kind) ?? []
   const info = standardNote(raw, NT.PRPSINFO, readProcessInfo)
   const image = records('image')[0]

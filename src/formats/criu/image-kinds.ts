@@ -2,8 +2,9 @@
  * The kinds of CRIU image file: magic, file names, the message of its entries, what raw data follows each entry.
  * This one table serves reading, writing, JSON and the list in docs/formats/criu.md.
  *
- * Names are those of CRIU's own tool. Files with magic 0 (`rawFiles`) are not CRIU's: memory pages, tarballs,
- * dumps of ip and nft.
+ * Names are those of CRIU's own tool. Files that hold no records have no kind: memory (`pages-<id>`), tarballs
+ * (`tmpfs-<id>.tar.gz`, `tmpfs-dev-<id>.tar.gz`), and what ip, iptables and nft wrote (`ifaddr-`, `route-`, `route6-`,
+ * `rule-`, `iptables-`, `ip6tables-`, `nftables-`, `netns-ct-`, `netns-exp-<id>`).
  */
 import type { MessageType } from '../../lib/protobuf-schema.js'
 import type { ExtraKind } from './extra.js'
@@ -176,22 +177,6 @@ export const imageKinds: readonly ImageKind[] = [
   kind('STATS', 0x57093306, ['stats-dump', 'stats-restore'], stats_entry, { framing: 'service' }),
   kind('IRMAP_CACHE', 0x57004059, ['irmap-cache'], irmap_cache_entry, { framing: 'service' }),
 ]
-
-/** Files of an image directory that hold no records. */
-export const rawFiles = [
-  'pages-<id>',
-  'ifaddr-<id>',
-  'route-<id>',
-  'route6-<id>',
-  'rule-<id>',
-  'tmpfs-<id>.tar.gz',
-  'tmpfs-dev-<id>.tar.gz',
-  'iptables-<id>',
-  'ip6tables-<id>',
-  'nftables-<id>',
-  'netns-ct-<id>',
-  'netns-exp-<id>',
-] as const
 
 export const kindByMagic: ReadonlyMap<number, ImageKind> = new Map(imageKinds.map(each => [each.magic, each]))
 export const kindByName: ReadonlyMap<string, ImageKind> = new Map(imageKinds.map(each => [each.name, each]))

@@ -54,7 +54,7 @@ export function valueToJson(field: NamedField, value: unknown, readable: boolean
 }
 
 /** Names of the bits that are set, in the order of the table, then the rest. */
-export function flagsText(value: number, bits: ReadonlyArray<readonly [string, number]>): string {
+function flagsText(value: number, bits: ReadonlyArray<readonly [string, number]>): string {
   const names: string[] = []
   let rest = value
   for (const [name, bit] of bits)

@@ -4,18 +4,7 @@ import { openMicroVmFile } from './image-file.js'
 import { fileKinds } from './record.js'
 
 /** The registers that the ScratchVM shows, in its order. */
-export const shownRegisters = [
-  'rax',
-  'rbx',
-  'rcx',
-  'rdx',
-  'rsi',
-  'rdi',
-  'rsp',
-  'rbp',
-  'rip',
-  'rflags',
-] as const
+const shownRegisters = ['rax', 'rbx', 'rcx', 'rdx', 'rsi', 'rdi', 'rsp', 'rbp', 'rip', 'rflags'] as const
 
 export function blockOfMicroVm(path: string) {
   const { source, record, memoryOffset } = openMicroVmFile(path)

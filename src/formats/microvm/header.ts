@@ -21,14 +21,14 @@ import type { MicroVmRecord } from './record.js'
 import { codecs, SECTION } from './sections.js'
 
 export const MAGIC = Buffer.from('IMAGOVM\u001a', 'latin1')
-export const VERSION = 1
+const VERSION = 1
 const PAGE = 4096
 const FIXED = 72
 const ENTRY = 24
 export const DIGEST_AT = 40
 export const DIGEST = 32
 /** Far above what a guest with 4 GiB in single pages needs. */
-export const MOST_HEADER = 64 << 20
+const MOST_HEADER = 64 << 20
 const MOST_MEMORY = 1n << 32n
 
 /** The header, digest included. */

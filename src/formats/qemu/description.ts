@@ -13,7 +13,7 @@
 import type { ByteSource } from '../../lib/byte-source.js'
 import { UnreadableError } from '../../lib/errors.js'
 
-export const DESCRIPTION_MARK = 0x06
+const DESCRIPTION_MARK = 0x06
 
 /** Bytes of JSON that a description may have; a large machine's is under 1 MB. */
 const MAX_DESCRIPTION_BYTES = 64 * 1024 * 1024

@@ -43,7 +43,7 @@ const fifo = (name: string): FieldDescription => ({
 })
 
 /** Those for which the neutral machine has a value. */
-export const optionalParts: readonly OptionalPart[] = [
+const optionalParts: readonly OptionalPart[] = [
   part(
     ...(['cpu', '', 'cpu/fpop_ip_dp'] as const),
     field('uint16', 2, 'env.fpop'),

@@ -11,7 +11,7 @@ import { SUBSECTION_MARK } from './optional-parts.js'
 import { RamReader } from './ram.js'
 import { type Piece, QemuStream, Section } from './stream.js'
 
-export const STREAM_MAGIC = 0x5145564d
+const STREAM_MAGIC = 0x5145564d
 const STREAM_VERSION = 3
 
 /** The two capabilities that QEMU lists in a stream (migration/savevm.c, should_validate_capability). */
