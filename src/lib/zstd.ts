@@ -18,7 +18,7 @@ const CHECKSUM_FLAG = 201
 const CONTINUE = 0
 const END = 2
 
-type Call = (...values: unknown[]) => number | bigint
+type Call = (...values: unknown[]) => unknown
 type Koffi = typeof import('koffi')
 
 /** ZSTD_inBuffer and ZSTD_outBuffer: pointer, size, position. */
@@ -54,20 +54,25 @@ class Zstd {
     }
   }
 
-  call(prototype: string, ...values: unknown[]): number {
+  call(prototype: string, ...values: unknown[]): unknown {
     let known = this.#functions.get(prototype)
     if (known === undefined) {
       known = this.#library.func(prototype) as unknown as Call
       this.#functions.set(prototype, known)
     }
-    return Number(known(...values))
+    return known(...values)
   }
 
-  /** @throws UnreadableError with the library's words when `result` is an error. */
-  check(result: number, file: string): number {
-    if (this.call('uint ZSTD_isError(size_t code)', result) !== 0)
-      throw new UnreadableError('not a whole zstd file', { file })
-    return result
+  /**
+   * What a call returned, when that is no error: errors are the last values of size_t, which a number cannot hold.
+   * @throws UnreadableError with the library's words when it is one.
+   */
+  check(result: unknown, file: string): number {
+    if (this.call('uint ZSTD_isError(size_t code)', result) !== 0) {
+      const found = String(this.call('const char *ZSTD_getErrorName(size_t code)', result))
+      throw new UnreadableError('damaged: not a whole zstd file', { file, found })
+    }
+    return Number(result)
   }
 
   context(prototype: string): unknown {
