@@ -14,6 +14,7 @@
  */
 import { ByteWriter } from '../lib/bytes.js'
 import type { IsaName, Thread, X86VectorState } from '../model/process.js'
+import { STANDARD_XSAVE } from './x86-64-xsave.js'
 
 export interface SignalFrame {
   readonly bytes: Uint8Array
@@ -37,13 +38,6 @@ const UC_SS = 6n
 const FXSAVE_AT = 448
 const XSAVE_MAGIC_1 = 0x46505853
 const XSAVE_MAGIC_2 = 0x46505845
-/** Where Intel's processors keep the components of an XSAVE area (CPUID leaf 13): number → offset, size. */
-const xsaveComponents: ReadonlyArray<readonly [number: number, offset: number, size: number]> = [
-  [2, 576, 256],
-  [5, 1088, 64],
-  [6, 1152, 512],
-  [7, 1664, 1024],
-]
 const FPSIMD_MAGIC = 0x46508001
 const FPSIMD_SIZE = 528
 
@@ -102,11 +96,13 @@ function alternateStack(out: ByteWriter, { alternateStack: stack }: Thread): voi
 
 /** The FXSAVE image, or the XSAVE area when a component beyond SSE is in use. */
 function floatingState({ fxsave, inUse, components }: X86VectorState): Uint8Array {
-  const used = xsaveComponents.filter(([number]) => components.has(number) && (inUse >> BigInt(number)) & 1n)
+  const used = [...STANDARD_XSAVE].filter(
+    ([number]) => components.has(number) && (inUse >> BigInt(number)) & 1n,
+  )
   const plain = new Uint8Array(512)
   plain.set(fxsave.subarray(0, 464))
   if (used.length === 0) return plain
-  const size = Math.max(...used.map(([, offset, length]) => offset + length))
+  const size = Math.max(...used.map(([, { offset, size }]) => offset + size))
   const features = used.reduce((bits, [number]) => bits | (1n << BigInt(number)), 3n)
   const area = new Uint8Array(size + 4)
   area.set(plain)
@@ -116,7 +112,7 @@ function floatingState({ fxsave, inUse, components }: X86VectorState): Uint8Arra
   view.setBigUint64(472, features, true)
   view.setUint32(480, size, true)
   view.setBigUint64(512, inUse & features, true)
-  for (const [number, offset, length] of used) area.set(components.get(number)!.subarray(0, length), offset)
+  for (const [number, place] of used) area.set(components.get(number)!.subarray(0, place.size), place.offset)
   view.setUint32(size, XSAVE_MAGIC_2, true)
   return area
 }

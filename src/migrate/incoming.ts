@@ -5,11 +5,10 @@
 import crypto from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
-import { crc32 } from 'node:zlib'
+import { extentsIn } from '../formats/microvm/extents.js'
 import { decodeHeader, encodeHeader } from '../formats/microvm/header.js'
 import type { ExtentRecord } from '../formats/microvm/record.js'
 import { syncDirectory, writeFully } from '../lib/atomic-file.js'
-import { isZero } from '../lib/bytes.js'
 import { PeerError } from '../lib/errors.js'
 import { lockFile } from '../lib/libc.js'
 import { PAGE_SIZE } from '../model/memory.js'
@@ -146,7 +145,7 @@ export class Incoming {
       let read = 0
       while (read < length)
         read += fs.readSync(this.#fd, bytes, read, length - read, this.#memoryOffset + at + read)
-      this.#blocks.set(index, extentsOf(bytes, at))
+      this.#blocks.set(index, extentsIn(bytes, at))
     }
     this.#stale.clear()
   }
@@ -177,24 +176,4 @@ export class Incoming {
   close(): void {
     fs.closeSync(this.#fd)
   }
-}
-
-function extentsOf(bytes: Buffer, base: number): ExtentRecord[] {
-  const extents: ExtentRecord[] = []
-  let from = -1
-  const flush = (to: number) => {
-    if (from >= 0)
-      extents.push({
-        address: BigInt(base + from),
-        length: BigInt(to - from),
-        crc: crc32(bytes.subarray(from, to)) >>> 0,
-      })
-    from = -1
-  }
-  for (let at = 0; at < bytes.length; at += PAGE_SIZE) {
-    if (isZero(bytes.subarray(at, at + PAGE_SIZE))) flush(at)
-    else if (from < 0) from = at
-  }
-  flush(bytes.length)
-  return extents
 }

@@ -7,7 +7,7 @@
  * The guest has no IDT, so a fault of it ends as a triple fault. Nested PVM cannot run it: there `hlt` at LSTAR is in ring 3.
  */
 import fs from 'node:fs'
-import { SEED_MEMORY, SYSRET } from '../../formats/scratchvm/seed-layout.js'
+import { SEED_MEMORY } from '../../formats/scratchvm/seed-layout.js'
 import {
   decodeSpecialRegisters,
   encodeSpecialRegisters,
@@ -15,6 +15,7 @@ import {
   R,
   type SpecialRegisters,
 } from '../../isa/x86-64-kvm.js'
+import { SYSRETQ } from '../../isa/x86-64-program.js'
 import { HostError, ImagoError, UsageError } from '../../lib/errors.js'
 import { type CpuExit, type CpuState, fitXsave, type VirtualCpu } from '../microvm/cpu.js'
 import type { GuestMemory } from '../microvm/guest-memory.js'
@@ -100,7 +101,7 @@ class ClassicCpu extends Vcpu implements VirtualCpu {
 
   #atSysret(): boolean {
     const rip = Number(this.registers[R.rip]!)
-    return this.ring === 0 && SYSRET.every((byte, i) => this.#memory.bytes[rip + i] === byte)
+    return this.ring === 0 && SYSRETQ.every((byte, i) => this.#memory.bytes[rip + i] === byte)
   }
 
   run(): CpuExit {

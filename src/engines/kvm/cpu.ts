@@ -8,7 +8,7 @@
  * enters it still at CPL 3, where sysretq faults: there rip and rflags are set to rcx and r11 instead. Which of the
  * two it is, a probe finds out before the program runs.
  */
-import { KEPT_FLAGS, specialRegistersFor } from '../../formats/microvm/guest-cpu.js'
+import { specialRegistersFor } from '../../formats/microvm/guest-cpu.js'
 import {
   AREA,
   CONTROL,
@@ -17,6 +17,7 @@ import {
   SYSCALL_PORT,
 } from '../../formats/microvm/guest-layout.js'
 import { exceptionsWithErrorCode, MSR, R, REGS_SIZE, SREGS_OFFSET } from '../../isa/x86-64-kvm.js'
+import { KEPT_FLAGS } from '../../isa/x86-64-program.js'
 import { rearrangeXsave, STANDARD_XSAVE, type XsaveComponent } from '../../isa/x86-64-xsave.js'
 import { hex } from '../../lib/bytes.js'
 import { HostError, ImagoError } from '../../lib/errors.js'

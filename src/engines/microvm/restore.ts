@@ -1,9 +1,9 @@
 /** A microvm image → a guest that stands still, ready to run. The other way is `save.ts`; its files are in `restore-files.ts`. */
-import { USER_END } from '../../formats/microvm/guest-cpu.js'
 import { LARGEST_MEMORY, layoutFor, SMALLEST_MEMORY } from '../../formats/microvm/guest-layout.js'
 import { openMicroVmFile } from '../../formats/microvm/image-file.js'
 import type { MicroVmRecord, PendingRecord } from '../../formats/microvm/record.js'
 import { SREGS_OFFSET } from '../../isa/x86-64-kvm.js'
+import { USER_END } from '../../isa/x86-64-program.js'
 import { HostError, UnreadableError } from '../../lib/errors.js'
 import { cpuTimeOffset, isTimerClock } from './clocks.js'
 import type { CpuFactory, VirtualCpu } from './cpu.js'

@@ -1,8 +1,8 @@
 /** A guest that stands still → a microvm image. `restore.ts` is the way back: a field added here belongs there. */
 import crypto from 'node:crypto'
 import fs from 'node:fs'
-import { crc32 } from 'node:zlib'
-import { guestMsrs, KEPT_FLAGS, specialRegistersFor } from '../../formats/microvm/guest-cpu.js'
+import { extentsIn } from '../../formats/microvm/extents.js'
+import { guestMsrs, specialRegistersFor } from '../../formats/microvm/guest-cpu.js'
 import { encodeHeader } from '../../formats/microvm/header.js'
 import {
   type CpuRecord,
@@ -13,10 +13,9 @@ import {
   type MicroVmRecord,
 } from '../../formats/microvm/record.js'
 import { R } from '../../isa/x86-64-kvm.js'
+import { KEPT_FLAGS } from '../../isa/x86-64-program.js'
 import { writeFileAtomically, writeFully } from '../../lib/atomic-file.js'
-import { isZero } from '../../lib/bytes.js'
 import { ImagoError } from '../../lib/errors.js'
-import { PAGE_SIZE } from '../../model/memory.js'
 import { eventContent, isEventFile } from './event-files.js'
 import type { Guest } from './guest.js'
 import { hostCall, NR } from './libc.js'
@@ -214,32 +213,11 @@ function writeAll(fd: number, bytes: Uint8Array): void {
   for (let done = 0; done < bytes.length; ) done += fs.writeSync(fd, bytes, done)
 }
 
-/** The runs of pages that are not zero, in the mappings and the monitor's area: nothing else was ever written. */
-function dataExtents(guest: Guest): ExtentRecord[] {
-  const { memory } = guest
+/** Of the mappings and the monitor's area: nothing else was ever written. */
+function dataExtents({ memory }: Guest): ExtentRecord[] {
   const ranges = memory.mappings.list.map(({ start, end }) => ({ start, end }))
   ranges.push({ start: memory.memorySize, end: memory.layout.totalSize })
-  const extents: ExtentRecord[] = []
-  for (const { start, end } of ranges) {
-    let from = -1
-    const flush = (to: number) => {
-      if (from < 0) return
-      extents.push({
-        address: BigInt(from),
-        length: BigInt(to - from),
-        crc: crc32(memory.bytes.subarray(from, to)) >>> 0,
-      })
-      from = -1
-    }
-    for (let at = start; at < end; at += PAGE_SIZE) {
-      if (isZero(memory.bytes.subarray(at, at + PAGE_SIZE))) flush(at)
-      else if (from < 0) from = at
-      else if (at - from >= LONGEST_EXTENT) {
-        flush(at)
-        from = at
-      }
-    }
-    flush(end)
-  }
-  return extents
+  return ranges.flatMap(({ start, end }) =>
+    extentsIn(memory.bytes.subarray(start, end), start, LONGEST_EXTENT),
+  )
 }

@@ -1,6 +1,5 @@
 /** The ScratchVM's `vm_image.sav` → a guest. The way back is formats/scratchvm/write.ts, from the guest's own image. */
 import path from 'node:path'
-import { KEPT_FLAGS, USER_END } from '../../formats/microvm/guest-cpu.js'
 import { SMALLEST_MEMORY } from '../../formats/microvm/guest-layout.js'
 import { readScratchRecord } from '../../formats/scratchvm/model.js'
 import {
@@ -10,8 +9,8 @@ import {
   type ScratchRecord,
   xsaveOfFpu,
 } from '../../formats/scratchvm/record.js'
-import { SYSRET } from '../../formats/scratchvm/seed-layout.js'
 import { decodeSpecialRegisters, R } from '../../isa/x86-64-kvm.js'
+import { KEPT_FLAGS, standsAtReturn, USER_END } from '../../isa/x86-64-program.js'
 import { FileSource } from '../../lib/byte-source.js'
 import { LossError, UnreadableError } from '../../lib/errors.js'
 import { PAGE_SIZE } from '../../model/memory.js'
@@ -58,8 +57,7 @@ function stateOf(record: ScratchRecord, file: string): CpuState {
   const rip = registers[R.rip]!
   const next =
     rip < record.memorySize ? record.memory.subarray(Number(rip), Number(rip) + 4) : new Uint8Array()
-  const atHalt = next[0] === 0xf4 && SYSRET.equals(next.subarray(1))
-  if (atHalt || SYSRET.equals(next.subarray(0, 3))) {
+  if (standsAtReturn(next)) {
     registers[R.rip] = registers[R.rcx]!
     registers[R.rflags] = registers[R.r11]!
   } else if (special.segments.cs.dpl !== 3 || special.segments.cs.l !== 1)

@@ -6,6 +6,7 @@
  *             cs/gs/fs/ss err trapno oldmask cr2 fpstate reserved), signal mask 8
  */
 import { R } from '../../isa/x86-64-kvm.js'
+import { USER_END } from '../../isa/x86-64-program.js'
 import { XSAVE_SIZE } from '../../isa/x86-64-xsave.js'
 import { GUEST_PID } from './clocks.js'
 import { fitXsave, initialXsave } from './cpu.js'
@@ -40,7 +41,6 @@ export const SYSCALL_LENGTH = 2n
 /** Those that SA_RESTART makes again after the handler: open, read, write, readv, writev, ioctl, fcntl, flock (signal(7)). */
 const RESTARTED_AFTER_HANDLER = new Set([0, 1, 2, 16, 19, 20, 72, 73, 257])
 const GENERAL_PROTECTION = 13
-const USER_END = 1n << 47n
 const CONTEXT = 40
 const UCONTEXT_SIZE = 304
 const SIGINFO_SIZE = 128

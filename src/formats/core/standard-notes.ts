@@ -9,6 +9,7 @@
  *   NT_SIGINFO    why it stopped              NT_AUXV  the auxiliary vector
  *   NT_FILE       which mapping maps which file
  */
+import { STANDARD_XSAVE, type XsaveLayout } from '../../isa/x86-64-xsave.js'
 import { ByteReader, ByteWriter, cString } from '../../lib/bytes.js'
 import { UnreadableError } from '../../lib/errors.js'
 import { limits } from '../../lib/limits.js'
@@ -201,21 +202,8 @@ export function writeMappedFiles(files: readonly MappedFile[]): Uint8Array {
   return writer.finish()
 }
 
-/**
- * Offsets of the XSAVE components as Intel lays them out (SDM 1, 13.4): what gdb expects of NT_X86_XSTATE,
- * whatever the CPU's own offsets are (AMD's are smaller).
- */
-const xsaveComponents: ReadonlyArray<{
-  readonly component: number
-  readonly offset: number
-  readonly size: number
-}> = [
-  { component: 2, offset: 576, size: 256 },
-  { component: 5, offset: 1088, size: 64 },
-  { component: 6, offset: 1152, size: 512 },
-  { component: 7, offset: 1664, size: 1024 },
-  { component: 9, offset: 2688, size: 8 },
-]
+/** What gdb expects of NT_X86_XSTATE, whatever the CPU's own offsets are; and PKRU, which it does not know. */
+const xsaveComponents: XsaveLayout = new Map([...STANDARD_XSAVE, [9, { offset: 2688, size: 8 }]])
 const XSAVE_HEADER = 512
 /** Where gdb looks for XCR0, in the bytes of FXSAVE that software may use. */
 const XCR0_OFFSET = 464
@@ -230,7 +218,7 @@ export function readXsave(descriptor: Uint8Array): X86VectorState {
     })
   const inUse = new DataView(descriptor.buffer, descriptor.byteOffset).getBigUint64(XSAVE_HEADER, true)
   const components = new Map<number, Uint8Array>()
-  for (const { component, offset, size } of xsaveComponents)
+  for (const [component, { offset, size }] of xsaveComponents)
     if ((inUse >> BigInt(component)) & 1n && offset + size <= descriptor.length)
       components.set(component, descriptor.subarray(offset, offset + size))
   // Bytes 464–511 are software's (XCR0 for gdb), no state of the thread.
@@ -244,7 +232,7 @@ export function writeXsave(state: X86VectorState): Uint8Array {
   const view = new DataView(bytes.buffer)
   let supported = 3n
   let inUse = state.inUse & 3n
-  for (const { component, offset, size } of xsaveComponents) {
+  for (const [component, { offset, size }] of xsaveComponents) {
     if (offset + size > bytes.length) continue
     supported |= 1n << BigInt(component)
     const content = state.components.get(component)

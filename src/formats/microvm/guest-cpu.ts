@@ -3,11 +3,6 @@ import { GDT_LIMIT, SELECTOR } from '../../isa/x86-64-gdt.js'
 import { encodeSpecialRegisters, type KvmSegment, MSR } from '../../isa/x86-64-kvm.js'
 import { AREA, CONTROL, IDT_LIMIT, type Layout, TSS_LIMIT } from './guest-layout.js'
 
-/** The flags of a ring-3 program: CF PF AF ZF SF TF DF OF AC ID; RF and the like are of the moment. */
-export const KEPT_FLAGS = 0x240dd5n
-/** User addresses end here. */
-export const USER_END = 1n << 47n
-
 /** MSRs of every guest. */
 export function guestMsrs(layout: Layout): Array<{ index: number; value: bigint }> {
   return [

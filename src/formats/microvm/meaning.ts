@@ -1,8 +1,8 @@
 /** What readers of a microvm image rely on, beyond its layout: everything lies where it may, nothing overlaps. */
 import { R } from '../../isa/x86-64-kvm.js'
+import { KEPT_FLAGS } from '../../isa/x86-64-program.js'
 import { UnreadableError } from '../../lib/errors.js'
 import { PAGE_SIZE_BIG } from '../../model/memory.js'
-import { KEPT_FLAGS } from './guest-cpu.js'
 import { fileKinds, lockKinds, type MicroVmRecord } from './record.js'
 
 type Fail = (what: string, found?: bigint | number) => never

@@ -1,16 +1,17 @@
 /** A program of another monitor without a kernel (an image of the ScratchVM) → a microvm image, with the area of our monitor. */
 import path from 'node:path'
-import { crc32 } from 'node:zlib'
 import { R } from '../../isa/x86-64-kvm.js'
 import { registersOfCpu, xsaveOfCpu } from '../../isa/x86-64-kvm-model.js'
+import { KEPT_FLAGS, standsAtReturn, USER_END } from '../../isa/x86-64-program.js'
 import { writeFileAtomically, writeFully } from '../../lib/atomic-file.js'
-import { alignUp, alignUpBig, isZero } from '../../lib/bytes.js'
+import { alignUp, alignUpBig } from '../../lib/bytes.js'
 import { LossError, UnreadableError } from '../../lib/errors.js'
 import type { Cpu, MachineImage } from '../../model/machine.js'
 import { type Memory, PAGE_SIZE, PAGE_SIZE_BIG } from '../../model/memory.js'
 import { writeExtent } from '../extent-file.js'
 import type { Loss } from '../format.js'
-import { guestMsrs, KEPT_FLAGS, specialRegistersFor, USER_END } from './guest-cpu.js'
+import { extentsIn } from './extents.js'
+import { guestMsrs, specialRegistersFor } from './guest-cpu.js'
 import {
   LARGEST_MEMORY,
   layoutFor,
@@ -22,8 +23,6 @@ import {
 import { encodeHeader } from './header.js'
 import { fileKinds, type MicroVmRecord } from './record.js'
 
-const SYSRET = Buffer.from([0x48, 0x0f, 0x07])
-const HLT = 0xf4
 /** 2 MiB: what the layout counts in. */
 const GRAIN = 2 << 20
 /** Memory is looked through in blocks of this size. */
@@ -96,7 +95,7 @@ export async function writeMicroVm(image: MachineImage, target: string): Promise
       file: i,
       closeOnExec: 0,
     })),
-    extents: [...extentsOfMemory(image.memory, program.memorySize), ...extentsOf(area, usable)],
+    extents: [...extentsOfMemory(image.memory, program.memorySize), ...extentsIn(area, usable)],
     unknown: [],
   }
   const header = encodeHeader(record)
@@ -138,7 +137,7 @@ function programCpu(image: MachineImage) {
   const cpu = image.cpus[0] as Cpu
   const registers = registersOfCpu(cpu)
   const next = image.memory.tryRead(cpu.rip, 4) ?? new Uint8Array()
-  if (SYSRET.equals(next.subarray(0, 3)) || (next[0] === HLT && SYSRET.equals(next.subarray(1)))) {
+  if (standsAtReturn(next)) {
     registers[R.rip] = registers[R.rcx]!
     registers[R.rflags] = registers[R.r11]!
   } else if (((cpu.segments.cs.attributes >> 5) & 3) !== 3)
@@ -161,24 +160,7 @@ function extentsOfMemory(memory: Memory, size: number): MicroVmRecord['extents']
     const length = Math.min(BLOCK, size - at)
     const block = new Uint8Array(alignUp(length, PAGE_SIZE))
     block.set(memory.read(BigInt(at), length))
-    extents.push(...extentsOf(block, at))
-  }
-  return extents
-}
-
-/** The runs of pages that are not zero, of what lies at `base`. */
-function extentsOf(bytes: Uint8Array, base: number): MicroVmRecord['extents'] {
-  const extents: MicroVmRecord['extents'] = []
-  for (let at = 0; at < bytes.length; ) {
-    let to = at
-    while (to < bytes.length && !isZero(bytes.subarray(to, to + PAGE_SIZE))) to += PAGE_SIZE
-    if (to > at)
-      extents.push({
-        address: BigInt(base + at),
-        length: BigInt(to - at),
-        crc: crc32(bytes.subarray(at, to)) >>> 0,
-      })
-    at = Math.max(to, at + PAGE_SIZE)
+    extents.push(...extentsIn(block, at))
   }
   return extents
 }

@@ -4,6 +4,7 @@
  */
 import fs from 'node:fs'
 import path from 'node:path'
+import { HLT } from '../../isa/x86-64-program.js'
 import { readLinear } from '../../isa/x86-paging.js'
 import { temporaryName, writeDirectoryAtomically, writeFully } from '../../lib/atomic-file.js'
 import { FileSource } from '../../lib/byte-source.js'
@@ -125,7 +126,6 @@ async function readMemory(directory: string, given: string | undefined): Promise
   return Memory.from([{ address: 0n, length: source.size, content: { kind: 'slice', source, offset: 0 } }])
 }
 
-const HLT = 0xf4
 const INTERRUPTS = 0x200n
 const pagingOf = (cpu: Cpu) => ({ ...cpu.control, efer: cpu.msr.efer })
 

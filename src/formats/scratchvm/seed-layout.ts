@@ -12,6 +12,7 @@
  */
 import { GDT_DESCRIPTORS, GDT_LIMIT, SELECTOR } from '../../isa/x86-64-gdt.js'
 import { encodeSpecialRegisters, type KvmSegment, MSR } from '../../isa/x86-64-kvm.js'
+import { HLT, SYSRETQ } from '../../isa/x86-64-program.js'
 
 export const SEED_MEMORY = 61_440
 /** Where a program and its stack may be. */
@@ -26,8 +27,6 @@ const SEED = {
   entry: 0x80a0,
 } as const
 const TSS_LIMIT = 0x67
-/** `sysretq`. */
-export const SYSRET = Buffer.from([0x48, 0x0f, 0x07])
 /** rip of a guest whose system call is done: at the sysretq. */
 export const SEED_RETURN = BigInt(SEED.entry + 1)
 
@@ -41,7 +40,7 @@ export function writeSeedArea(memory: Uint8Array): void {
   put(SEED.directory, 0x87n) // the same, a page of 2 MiB
   for (const [i, descriptor] of GDT_DESCRIPTORS.entries()) put(SEED.gdt + i * 8, descriptor)
   put(SEED.gdt + SELECTOR.tss, BigInt(TSS_LIMIT) | (BigInt(SEED.tss) << 16n) | (0x8bn << 40n))
-  memory.set([0xf4, ...SYSRET], SEED.entry)
+  memory.set([HLT, ...SYSRETQ], SEED.entry)
 }
 
 /** CR0, CR4 and STAR are those of the ScratchVM. */

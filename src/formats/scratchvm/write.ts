@@ -4,6 +4,7 @@
  */
 import { R } from '../../isa/x86-64-kvm.js'
 import { registersOfCpu, xsaveOfCpu } from '../../isa/x86-64-kvm-model.js'
+import { KEPT_FLAGS } from '../../isa/x86-64-program.js'
 import { writeFileAtomically, writeFully } from '../../lib/atomic-file.js'
 import { LossError } from '../../lib/errors.js'
 import type { HostedFile } from '../../model/hosted-program.js'
@@ -20,8 +21,6 @@ import {
   type ScratchRecord,
 } from './record.js'
 import { SEED_MEMORY, SEED_RETURN, seedMsrs, seedSpecialRegisters, writeSeedArea } from './seed-layout.js'
-
-const KEPT_FLAGS = 0x240dd5n
 
 /** @throws LossError when the struct has no field for something of the machine. */
 export async function writeScratch(image: MachineImage, target: string): Promise<readonly Loss[]> {

@@ -1,5 +1,6 @@
 /** System calls about the process itself: time, identity, thread pointers, signals' tables, the end, and 400: save. */
 import crypto from 'node:crypto'
+import { USER_END } from '../../../isa/x86-64-program.js'
 import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockNow, GUEST_PID, isCpuClock } from '../clocks.js'
 import { type Guest, GuestExit, SaveRequested } from '../guest.js'
 import { hostCall } from '../libc.js'
@@ -10,8 +11,6 @@ import { type Arguments, E, int, row, type SystemCall, size } from './table.js'
 import { timeLeft } from './waiting.js'
 
 const ARCH = { SET_GS: 0x1001, SET_FS: 0x1002, GET_FS: 0x1003, GET_GS: 0x1004 } as const
-/** FS and GS bases must be canonical; user addresses are below this. */
-const USER_END = 1n << 47n
 const TIMER_ABSTIME = 1
 const FUTEX = {
   WAIT: 0,
