@@ -3,6 +3,7 @@
  * begins. General and special registers travel in struct kvm_run (KVM_CAP_SYNC_REGS), so that an exit costs one ioctl.
  */
 import fs from 'node:fs'
+import os from 'node:os'
 import koffi from 'koffi'
 import { REGS_SIZE, SREGS_OFFSET, SREGS_SIZE } from '../../isa/x86-64-kvm.js'
 import { XSAVE_SIZE } from '../../isa/x86-64-xsave.js'
@@ -12,7 +13,6 @@ import type { StopHandle } from '../microvm/cpu.js'
 import { hostCall, MAP_SHARED, mapMemory, NR, PROT_READ, PROT_WRITE, viewOf } from '../microvm/libc.js'
 import { EXIT, KVM, MEM_LOG_DIRTY_PAGES, RUN, SYNC } from './ioctl.js'
 
-const EINTR = 4
 /** struct kvm_cpuid2: count u32, padding, then entries of 40 bytes. */
 const CPUID_ENTRY = 40
 const MOST_CPUID_ENTRIES = 256
@@ -93,7 +93,7 @@ export class Vcpu {
     this.dirty = 0
     if (ioctl(this.#vcpu, KVM.RUN, 0) >= 0) return this.runView.getUint32(RUN.exitReason, true)
     const errno = koffi.errno()
-    if (errno !== EINTR) throw new ImagoError(`KVM_RUN failed: errno ${errno}`)
+    if (errno !== os.constants.errno.EINTR) throw new ImagoError(`KVM_RUN failed: errno ${errno}`)
     this.runView.setUint8(RUN.immediateExit, 0)
     return EXIT.interrupted
   }

@@ -7,6 +7,13 @@ export const CLOCK_MONOTONIC = 1
 export const CLOCK_PROCESS_CPUTIME = 2
 export const CLOCK_THREAD_CPUTIME = 3
 const CLOCK_BOOTTIME = 7
+/** Nanoseconds of a millisecond, and of a second. */
+export const MILLION = 1_000_000n
+export const BILLION = 1_000_000_000n
+/** struct itimerspec: interval, then what is left, as timespecs. */
+export const ITIMERSPEC_SIZE = 32
+/** Of timer_settime(2) and clock_nanosleep(2): the time is a moment, not a length. */
+export const TIMER_ABSTIME = 1
 /** A guest has one process, and it is the first. */
 export const GUEST_PID = 1
 
@@ -14,7 +21,7 @@ export const GUEST_PID = 1
 export function clockNow(clock: number): bigint {
   const time = Buffer.alloc(16)
   hostCall(CLOCK_GETTIME, clock, time)
-  return time.readBigUInt64LE(0) * 1_000_000_000n + time.readBigUInt64LE(8)
+  return time.readBigUInt64LE(0) * BILLION + time.readBigUInt64LE(8)
 }
 
 /** What a guest that is made now, by this thread, adds to the thread's CPU time to get its own. */

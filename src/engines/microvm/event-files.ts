@@ -11,6 +11,7 @@
 import fs from 'node:fs'
 import type { FileRecord } from '../../formats/microvm/record.js'
 import { HostError, UnreadableError } from '../../lib/errors.js'
+import { BILLION } from './clocks.js'
 import { hostCall, NR } from './libc.js'
 import { O, type OpenFile, type OpenFiles } from './open-files.js'
 
@@ -19,7 +20,6 @@ export type EventFileKind = 'eventfd' | 'timerfd' | 'epoll' | 'signalfd'
 /** Of eventfd2(2): each read takes one. */
 export const EFD_SEMAPHORE = 1
 const EPOLL_CTL_ADD = 1
-const BILLION = 1_000_000_000n
 /** ioctl of a timerfd: how often it expired; of kernels with CONFIG_CHECKPOINT_RESTORE. */
 const TFD_IOC_SET_TICKS = 0x40085400
 /** CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME. */

@@ -5,6 +5,7 @@
 import crypto from 'node:crypto'
 import { LOWEST_ADDRESS, PIE_BASE, type ProgramRoom, STACK_SIZE } from '../../formats/microvm/guest-layout.js'
 import { FileSource } from '../../lib/byte-source.js'
+import { alignUp } from '../../lib/bytes.js'
 import {
   type ElfHeader,
   EM,
@@ -30,7 +31,6 @@ export interface LoadedProgram {
 }
 
 const pageDown = (value: number) => Math.floor(value / PAGE_SIZE) * PAGE_SIZE
-const pageUp = (value: number) => Math.ceil(value / PAGE_SIZE) * PAGE_SIZE
 
 /** @throws UnreadableError, UsageError for a program that cannot run here, with the cure. */
 export function loadProgram(
@@ -62,7 +62,7 @@ export function loadProgram(
       end = Math.max(end, address + segment.memorySize)
     }
     if (end === 0) throw new UnreadableError('the program has nothing to load', { file })
-    process.brkStart = pageUp(end)
+    process.brkStart = alignUp(end, PAGE_SIZE)
     process.brk = process.brkStart
     memory.map(room.top - room.stackSize, room.top, Protection.read | Protection.write, '[stack]')
     const entry = base + Number(header.entry)
@@ -131,9 +131,9 @@ function loadSegment(
       hint: 'link it without -N; a guest may not write what it executes',
     })
   const start = pageDown(address)
-  if (memory.mappings.within(start, pageUp(end)).length > 0)
+  if (memory.mappings.within(start, alignUp(end, PAGE_SIZE)).length > 0)
     throw new UnreadableError('segments of the program share a page', { file, address: BigInt(start) })
-  memory.map(start, pageUp(end), protectionOf(segment), 'program')
+  memory.map(start, alignUp(end, PAGE_SIZE), protectionOf(segment), 'program')
   source.readInto(memory.bytes.subarray(address, address + segment.fileSize), segment.offset)
 }
 

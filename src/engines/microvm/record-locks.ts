@@ -7,7 +7,7 @@ import { hostCall, NR } from './libc.js'
 export const F_GETLK = 5
 export const F_SETLK = 6
 const F_UNLCK = 2
-const FLOCK_SIZE = 32
+export const FLOCK_SIZE = 32
 export const FLOCK_PROCESS = 24
 
 /** A struct flock. */

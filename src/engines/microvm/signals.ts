@@ -8,12 +8,13 @@
 import { R } from '../../isa/x86-64-kvm.js'
 import { USER_END } from '../../isa/x86-64-program.js'
 import { XSAVE_SIZE } from '../../isa/x86-64-xsave.js'
-import { GUEST_PID } from './clocks.js'
+import { GUEST_PID, TIMER_ABSTIME } from './clocks.js'
 import { fitXsave, initialXsave } from './cpu.js'
 import { type Guest, GuestExit } from './guest.js'
 import { BadAddress } from './guest-memory.js'
 import { hostCall, NR } from './libc.js'
 import { bitOf, type RaisedSignal } from './pending-signals.js'
+import { E } from './syscalls/table.js'
 import { noteTaken } from './timers.js'
 
 const SA = {
@@ -32,10 +33,8 @@ const IGNORED_BY_DEFAULT = new Set([17, 18, 23, 28, 19, 20, 21, 22])
 /** SIGKILL and SIGSTOP are never blocked. */
 export const UNBLOCKABLE = (1n << 8n) | (1n << 18n)
 const SIGSEGV = 11
-const EINTR = 4
 const NANOSLEEP = 35
 const CLOCK_NANOSLEEP = 230
-const TIMER_ABSTIME = 1n
 /** `syscall` (0f 05): rip goes back over it where a call is to be made again. */
 export const SYSCALL_LENGTH = 2n
 /** Those that SA_RESTART makes again after the handler: open, read, write, readv, writev, ioctl, fcntl, flock (signal(7)). */
@@ -43,7 +42,7 @@ const RESTARTED_AFTER_HANDLER = new Set([0, 1, 2, 16, 19, 20, 72, 73, 257])
 const GENERAL_PROTECTION = 13
 const CONTEXT = 40
 const UCONTEXT_SIZE = 304
-const SIGINFO_SIZE = 128
+export const SIGINFO_SIZE = 128
 const LEGACY_SIZE = 512
 /** With the header of XSAVE. */
 const XSAVE_LEAST = 576
@@ -135,13 +134,13 @@ function endInterruptedCall(guest: Guest, signal: number): void {
   if (left === undefined || !endsCall(guest, Number(cpu.registers[R.rax]), signal)) return
   tellRest(guest, left)
   cpu.registers[R.rip] = cpu.registers[R.rip]! + SYSCALL_LENGTH
-  cpu.registers[R.rax] = BigInt.asUintN(64, BigInt(-EINTR))
+  cpu.registers[R.rax] = BigInt.asUintN(64, BigInt(-E.EINTR))
 }
 
 /** The program's registers are those of a call that ends with a handler: a sleep says what is left of it. */
 export function tellRest({ memory, cpu: { registers } }: Guest, left: bigint): void {
   const nr = Number(registers[R.rax])
-  const toMoment = (registers[R.rsi]! & TIMER_ABSTIME) !== 0n
+  const toMoment = (registers[R.rsi]! & BigInt(TIMER_ABSTIME)) !== 0n
   const address =
     nr === NANOSLEEP ? registers[R.rsi]! : nr === CLOCK_NANOSLEEP && !toMoment ? registers[R.r10]! : 0n
   if (address === 0n) return

@@ -1,6 +1,6 @@
 /** System calls on files that stand for events: eventfd, timerfd, epoll, signalfd. */
 
-import { CLOCK_MONOTONIC, clockNow } from '../clocks.js'
+import { BILLION, CLOCK_MONOTONIC, clockNow, ITIMERSPEC_SIZE, MILLION } from '../clocks.js'
 import {
   EFD_SEMAPHORE,
   type EventFileKind,
@@ -22,11 +22,8 @@ const EPOLL_EVENT_SIZE = 12
 const EPOLL_CTL_DEL = 2
 /** Of one answer; a program that asks for more asks again. */
 const MOST_EVENTS = 1024
-const ITIMERSPEC_SIZE = 32
 const SIGNALFD_SIGINFO_SIZE = 128
 const SETTABLE_FLAGS = O.NONBLOCK | O.CLOEXEC
-const MILLION = 1_000_000n
-const BILLION = 1_000_000_000n
 
 function make(guest: Guest, kind: EventFileKind, detail: number, flags: number): number {
   const hostFd = makeEventFile(kind, detail)

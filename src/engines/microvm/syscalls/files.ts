@@ -4,6 +4,7 @@ import { hostCall, NR } from '../libc.js'
 import { Protection } from '../mappings.js'
 import { allowedMode, MOST_FILES, O, type OpenFile } from '../open-files.js'
 import { CODE } from '../pending-signals.js'
+import { F_GETLK, F_SETLK, FLOCK_SIZE } from '../record-locks.js'
 import { raiseBySelf } from '../signals.js'
 import { readSignals } from './events.js'
 import { type Arguments, E, int, long, MOST_BYTES, row, type SystemCall, size } from './table.js'
@@ -189,12 +190,10 @@ const F = {
   SETFD: 2,
   GETFL: 3,
   SETFL: 4,
-  GETLK: 5,
   SETLKW: 7,
   DUPFD_CLOEXEC: 1030,
 } as const
 const SETTABLE = O.APPEND | O.NONBLOCK
-const FLOCK_SIZE = 32
 
 function fcntl(guest: Guest, a: Arguments): number {
   const descriptor = guest.files.descriptors.get(int(a[0]))
@@ -219,8 +218,8 @@ function fcntl(guest: Guest, a: Arguments): number {
       file.flags = (file.flags & ~SETTABLE) | (value & SETTABLE)
       // The host's descriptor never waits, or is the monitor's: only O_APPEND is passed on, to regular files.
       return file.kind === 'regular' ? hostCall(NR.fcntl, file.hostFd, F.SETFL, file.flags & O.APPEND) : 0
-    case F.GETLK:
-    case F.GETLK + 1:
+    case F_GETLK:
+    case F_SETLK:
     case F.SETLKW:
       guest.memory.writable(a[2], FLOCK_SIZE)
       return hostCall(NR.fcntl, file.hostFd, command, guest.memory.base + a[2])

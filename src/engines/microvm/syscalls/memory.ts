@@ -1,6 +1,7 @@
 /** System calls that change the address space: brk, mmap, munmap, mprotect, mremap, madvise. */
 
 import { LOWEST_ADDRESS } from '../../../formats/microvm/guest-layout.js'
+import { alignUp } from '../../../lib/bytes.js'
 import { PAGE_SIZE } from '../../../model/memory.js'
 import type { Guest } from '../guest.js'
 import { hostCall, NR } from '../libc.js'
@@ -12,12 +13,10 @@ const MREMAP = { MAYMOVE: 1, FIXED: 2 } as const
 const MADV_DONTNEED = 4
 const WRITE_EXECUTE = Protection.write | Protection.execute
 
-const pageUp = (value: number) => Math.ceil(value / PAGE_SIZE) * PAGE_SIZE
-
 /** [start, end) when it is page-aligned, not empty and within the guest's memory. */
 function range(guest: Guest, address: bigint, length: bigint): [number, number] | undefined {
   const start = size(address)
-  const end = start + pageUp(size(length))
+  const end = start + alignUp(size(length), PAGE_SIZE)
   if (start % PAGE_SIZE !== 0 || end <= start || end > guest.memory.memorySize) return undefined
   return [start, end]
 }
@@ -29,8 +28,8 @@ const isMapped = ({ memory }: Guest, [start, end]: [number, number]): boolean =>
 function brk(guest: Guest, a: Arguments): number {
   const { memory, process } = guest
   const wanted = size(a[0])
-  const oldEnd = pageUp(process.brk)
-  const newEnd = pageUp(wanted)
+  const oldEnd = alignUp(process.brk, PAGE_SIZE)
+  const newEnd = alignUp(wanted, PAGE_SIZE)
   if (wanted < process.brkStart || newEnd > memory.memorySize) return process.brk
   if (newEnd > oldEnd) {
     // A guard page stays between the heap and what follows.
@@ -46,7 +45,7 @@ function mmap(guest: Guest, a: Arguments): number {
   const [hint, length, protectionWord, flagsWord, fd, offsetWord] = a
   const protection = int(protectionWord) & 7
   const flags = int(flagsWord)
-  const bytes = pageUp(size(length))
+  const bytes = alignUp(size(length), PAGE_SIZE)
   if (length === 0n || (flags & MAP.TYPE) === 0) return -E.EINVAL
   if (bytes > memory.memorySize) return -E.ENOMEM
   if ((protection & WRITE_EXECUTE) === WRITE_EXECUTE) return -E.EACCES
@@ -108,7 +107,7 @@ function mremap(guest: Guest, a: Arguments): number {
   const flags = int(a[3])
   if (old === undefined || a[2] === 0n || (flags & MREMAP.FIXED) !== 0) return -E.EINVAL
   const [start, end] = old
-  const newLength = pageUp(size(a[2]))
+  const newLength = alignUp(size(a[2]), PAGE_SIZE)
   if (newLength > memory.memorySize) return -E.ENOMEM
   const mapping = memory.mappings.at(start)
   if (mapping === undefined || mapping.end < end) return -E.EFAULT

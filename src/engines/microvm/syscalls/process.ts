@@ -1,7 +1,15 @@
 /** System calls about the process itself: time, identity, thread pointers, signals' tables, the end, and 400: save. */
 import crypto from 'node:crypto'
 import { USER_END } from '../../../isa/x86-64-program.js'
-import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockNow, GUEST_PID, isCpuClock } from '../clocks.js'
+import {
+  BILLION,
+  CLOCK_MONOTONIC,
+  CLOCK_REALTIME,
+  clockNow,
+  GUEST_PID,
+  isCpuClock,
+  TIMER_ABSTIME,
+} from '../clocks.js'
 import { type Guest, GuestExit, SaveRequested } from '../guest.js'
 import { hostCall } from '../libc.js'
 import { Protection } from '../mappings.js'
@@ -11,7 +19,6 @@ import { type Arguments, E, int, row, type SystemCall, size } from './table.js'
 import { timeLeft } from './waiting.js'
 
 const ARCH = { SET_GS: 0x1001, SET_FS: 0x1002, GET_FS: 0x1003, GET_GS: 0x1004 } as const
-const TIMER_ABSTIME = 1
 const FUTEX = {
   WAIT: 0,
   WAKE: 1,
@@ -107,7 +114,6 @@ function clockGettime(guest: Guest, a: Arguments): number {
   return 0
 }
 const hostClock = fills(228, 1, 16)
-const BILLION = 1_000_000_000n
 
 /** struct rusage of the host, but for the time: that is the guest's. */
 function getrusage(guest: Guest, a: Arguments): number {

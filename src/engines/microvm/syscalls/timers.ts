@@ -1,6 +1,6 @@
 /** System calls on the timers of timer_create. A thread of its own for each (SIGEV_THREAD) is not to be had: there is one. */
 
-import { GUEST_PID, isTimerClock } from '../clocks.js'
+import { BILLION, GUEST_PID, ITIMERSPEC_SIZE, isTimerClock, TIMER_ABSTIME } from '../clocks.js'
 import { type Guest, newTimer, type Timer } from '../guest.js'
 import {
   FIRST_CREATED,
@@ -19,10 +19,6 @@ import { duration, setDuration } from './waiting.js'
 const SIGEVENT_SIZE = 64
 const SIGEV = { SIGNAL: 0, NONE: 1, THREAD_ID: 4 } as const
 const SIGALRM = 14
-/** struct itimerspec: interval, then what is left, as timespecs. */
-const ITIMERSPEC_SIZE = 32
-const TIMER_ABSTIME = 1
-const BILLION = 1_000_000_000n
 
 function create(guest: Guest, a: Arguments): number {
   const clock = int(a[0])

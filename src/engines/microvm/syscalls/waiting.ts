@@ -1,8 +1,8 @@
 /** System calls that wait for descriptors, signals and time: poll, select, pause, sigsuspend, alarm, setitimer and their kin. */
 
-import { CLOCK_MONOTONIC, clockNow } from '../clocks.js'
+import { BILLION, CLOCK_MONOTONIC, clockNow, MILLION } from '../clocks.js'
 import { type Guest, INTERVAL_TIMERS, Interrupted } from '../guest.js'
-import { nextSignal, takeSignal, UNBLOCKABLE, writeSiginfo } from '../signals.js'
+import { nextSignal, SIGINFO_SIZE, takeSignal, UNBLOCKABLE, writeSiginfo } from '../signals.js'
 import { setTimer, timerLeft } from '../timers.js'
 import { type Arguments, E, int, row, type SystemCall, size } from './table.js'
 
@@ -14,9 +14,6 @@ const POLLOUT_SET = 0x200 | 0x100 | 4 | 8 // WRBAND, WRNORM, OUT, ERR
 const POLLPRI = 2
 const POLLNVAL = 0x20
 const ITIMER_REAL = 0
-const SIGINFO_SIZE = 128
-const BILLION = 1_000_000_000n
-const MILLION = 1_000_000n
 
 /** A timespec or timeval at `address`: seconds, and `unit`ths of them. Nanoseconds; undefined when it is none. */
 export function duration(guest: Guest, address: bigint, unit: bigint): bigint | undefined {
