@@ -2,6 +2,7 @@
  * What a verb is. Dispatch, `--help`, shell completion and man pages all read these declarations;
  * the work is imported inside `run`, so that a verb costs its own imports only.
  */
+import { parseTime } from '../lib/quantities.js'
 import type { Output } from './output.js'
 
 export interface Argument {
@@ -53,6 +54,11 @@ export interface CommandEntry {
   readonly summary: string
   readonly group: 'process' | 'image' | 'machine' | 'move' | 'imago'
   load(): Promise<{ readonly command: Command }>
+}
+
+/** The value of an option that is a length of time, in milliseconds. @throws UsageError */
+export function timeOf(value: Invocation['options'][string]): number | undefined {
+  return value === undefined ? undefined : parseTime(String(value))
 }
 
 /** `with-files` → `withFiles`, as commander names the values of options. */

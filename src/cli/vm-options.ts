@@ -5,8 +5,8 @@ import type { EngineName, Start } from '../engines/microvm/messages.js'
 import type { FilePolicy } from '../engines/microvm/restore-files.js'
 import { LARGEST_MEMORY, SMALLEST_MEMORY } from '../formats/microvm/guest-layout.js'
 import { UsageError } from '../lib/errors.js'
-import type { Invocation, Option } from './command.js'
-import { milliseconds } from './milliseconds.js'
+import { parseSize } from '../lib/quantities.js'
+import { type Invocation, type Option, timeOf } from './command.js'
 import { bytesText, type Output } from './output.js'
 import type { SessionOptions } from './vm-session.js'
 
@@ -76,7 +76,7 @@ export function sessionFrom(options: Given, image: string): SessionOptions {
     image: path.resolve((options.output as string | undefined) ?? image),
     keepRunning: options.keepRunning === true,
     withFiles: options.withFiles === true,
-    timeoutMs: milliseconds(options.timeout),
+    timeoutMs: timeOf(options.timeout),
   }
 }
 
@@ -108,14 +108,10 @@ export function imageFrom(options: Given, image: string, root?: string): Start &
   }
 }
 
-const units: Readonly<Record<string, number>> = { '': 1, k: 1 << 10, m: 1 << 20, g: 1 << 30 }
-
 /** `64M`, `2G` → bytes, a multiple of 2 MiB. @throws UsageError */
 function memorySize(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)([kmg]?)i?b?$/i.exec(text)
-  const size = match === null ? Number.NaN : Number(match[1]) * units[match[2]!.toLowerCase()]!
-  const rounded = Math.ceil(size / (2 << 20)) * (2 << 20)
-  if (!(rounded >= SMALLEST_MEMORY && rounded <= LARGEST_MEMORY))
+  const rounded = Math.ceil(parseSize(text) / (2 << 20)) * (2 << 20)
+  if (rounded < SMALLEST_MEMORY || rounded > LARGEST_MEMORY)
     throw new UsageError(`'${text}' is no size for a guest`, {
       expected: `${bytesText(SMALLEST_MEMORY)} to ${bytesText(LARGEST_MEMORY)}, such as 64M`,
     })

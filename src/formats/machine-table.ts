@@ -10,7 +10,7 @@
  * whatever comes out different is the loss.
  */
 import { pciClass, pciId } from '../isa/pci.js'
-import { frequencyText } from '../lib/frequency.js'
+import { frequencyText } from '../lib/quantities.js'
 import {
   type Cpu,
   type Devices,

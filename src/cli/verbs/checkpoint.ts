@@ -1,6 +1,5 @@
 import { engines } from '../../engines/engines.js'
-import type { Command } from '../command.js'
-import { milliseconds } from '../milliseconds.js'
+import { type Command, timeOf } from '../command.js'
 import { bytesText, durationText } from '../output.js'
 import { Progress } from '../progress.js'
 
@@ -47,7 +46,7 @@ export const command: Command = {
       blocking: options.blocking === true,
       includeFiles: options.withFiles === true,
       compress: options.compress === true,
-      patience: milliseconds(options.patience),
+      patience: timeOf(options.patience),
       onProgress: (fraction, detail) => progress.update(fraction, detail),
     })
     progress.done()

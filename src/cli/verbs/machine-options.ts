@@ -1,6 +1,7 @@
 /** The options that `vm capture`, `vm template` and `vm resume` share: what the machine is. */
 import type { MachineLine } from '../../engines/qemu/machine-line.js'
 import { UsageError } from '../../lib/errors.js'
+import { parseSize } from '../../lib/quantities.js'
 import type { Argument, Invocation, Option } from '../command.js'
 
 export const machineOptions: readonly Option[] = [
@@ -30,8 +31,6 @@ export function lineFrom(invocation: Invocation, base: MachineLine): MachineLine
   }
 }
 
-const units: Readonly<Record<string, number>> = { K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 }
-
 const GIB = 2 ** 30
 /** Other platforms have their devices from 3 to 4 GiB; QEMU has RAM up to 3.5 GiB there, unless there is more (hw/i386/pc_piix.c). */
 const fits = (bytes: number) =>
@@ -39,8 +38,7 @@ const fits = (bytes: number) =>
 
 /** `128M` → bytes. @throws UsageError for what is no whole number of MiB, or RAM that only QEMU has. */
 function parseMemory(text: string): number {
-  const match = /^(\d+)([KMG])(?:i?B)?$/i.exec(text)
-  const bytes = match === null ? Number.NaN : Number(match[1]) * units[match[2]!.toUpperCase()]!
+  const bytes = parseSize(text)
   if (!fits(bytes) || bytes % 2 ** 20 !== 0)
     throw new UsageError(`'${text}' is no size of memory`, {
       expected:

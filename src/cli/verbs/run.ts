@@ -1,4 +1,5 @@
 import { HostError, UsageError } from '../../lib/errors.js'
+import { parseTime } from '../../lib/quantities.js'
 import type { Command } from '../command.js'
 import { bytesText, durationText } from '../output.js'
 
@@ -12,7 +13,7 @@ export const command: Command = {
       flags: '-o, --output <image>',
       summary: 'name of its images; %p is the pid, %n the number of the checkpoint',
     },
-    { flags: '--interval <seconds>', summary: 'take a checkpoint again and again' },
+    { flags: '--interval <time>', summary: 'take a checkpoint again and again: 30s, 10m' },
     { flags: '--compress', summary: 'compress the images that --interval takes (zstd)' },
     {
       flags: '--signal <number>',
@@ -36,7 +37,7 @@ export const command: Command = {
       'imago run --until 0x50146f ./bt',
       'the debugger of the cross-ISA notes: stopped at that address; kill -CONT goes on',
     ],
-    ['imago run -o job-%n.ckpt --interval 600 -- ./job', 'an image every ten minutes'],
+    ['imago run -o job-%n.ckpt --interval 10m -- ./job', 'an image every ten minutes'],
   ],
   async run({ args, options, output }) {
     const { assertCanCarryLibrary, environmentFor, findProgram } = await import(
@@ -69,13 +70,12 @@ export const command: Command = {
       const errno = becomeProgram(file, args.rest, environmentFor(chosen), inherited)
       throw new HostError(`cannot start it: errno ${errno}`, { file })
     }
-    const interval = Number(options.interval)
-    if (!(interval > 0 && interval < 1e6))
-      throw new UsageError('--interval is a number of seconds', { found: options.interval as string })
+    const intervalMs = parseTime(options.interval as string)
+    if (intervalMs === 0) throw new UsageError('--interval is more than 0')
     const { keepRunning } = await import('../../engines/preload/keep-running.js')
     return await keepRunning(file, args.rest, {
       ...chosen,
-      interval,
+      intervalMs,
       inherited,
       compress: options.compress === true,
       onCheckpoint: result =>

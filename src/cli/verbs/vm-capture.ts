@@ -1,3 +1,4 @@
+import { parseTime } from '../../lib/quantities.js'
 import type { Command } from '../command.js'
 import { bytesText } from '../output.js'
 import { Progress } from '../progress.js'
@@ -22,8 +23,8 @@ export const command: Command = {
     },
     {
       flags: '--timeout <time>',
-      summary: "how long to wait for the text of 'serial:TEXT', or for a sleeping guest (s, min)",
-      default: '10min',
+      summary: "how long to wait for the text of 'serial:TEXT', or for a sleeping guest",
+      default: '10m',
     },
     { flags: '--serial <file>', summary: "write what the guest prints to a file, '-' for stderr" },
     { flags: '-o, --output <image>', summary: 'where the image goes' },
@@ -44,14 +45,12 @@ export const command: Command = {
     const { UsageError } = await import('../../lib/errors.js')
     const { capture } = await import('../../engines/qemu/capture.js')
     const { DEFAULT_APPEND, DEFAULT_LINE } = await import('../../engines/qemu/machine-line.js')
-    const { parseMoment, parseTime } = await import('../../engines/qemu/until.js')
+    const { parseMoment } = await import('../../engines/qemu/until.js')
     const target = options.output as string | undefined
     if (target === undefined) throw new UsageError('say where the image goes: -o IMAGE')
     const kernel = options.kernel as string | undefined
     const initrd = options.initrd as string | undefined
     const timeout = parseTime(options.timeout as string)
-    if (timeout === undefined)
-      throw new UsageError(`'${String(options.timeout)}' is no time`, { expected: '90s, 10min' })
     await checkFiles({ kernel, initrd, target })
     const serial = await openSerial(options.serial as string | undefined)
     const progress = new Progress('capture')

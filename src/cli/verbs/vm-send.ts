@@ -1,7 +1,6 @@
 import path from 'node:path'
 import { UsageError } from '../../lib/errors.js'
-import type { Command } from '../command.js'
-import { milliseconds } from '../milliseconds.js'
+import { type Command, timeOf } from '../command.js'
 import {
   guestFrom,
   hostAndPort,
@@ -84,7 +83,7 @@ export const command: Command = {
         ...(await guestFrom(options, output)),
         ...session,
         live: options.live === true,
-        afterMs: milliseconds(options.after) ?? (options.live === true ? 0 : undefined),
+        afterMs: timeOf(options.after) ?? (options.live === true ? 0 : undefined),
       },
       output,
     )

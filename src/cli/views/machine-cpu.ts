@@ -2,7 +2,7 @@
 import { baseFeatures, informationalFeatures } from '../../isa/x86-cpu-features.js'
 import { readLinear } from '../../isa/x86-paging.js'
 import { hex } from '../../lib/bytes.js'
-import { frequencyText } from '../../lib/frequency.js'
+import { frequencyText } from '../../lib/quantities.js'
 import type { Cpu, Segment } from '../../model/machine.js'
 import { columns, styled } from '../output.js'
 import type { MachinePage, MachineViewOptions } from './machine-page.js'

@@ -3,7 +3,7 @@
 import { PIT_HERTZ } from '../../isa/pc.js'
 import { pciClass, pciId } from '../../isa/pci.js'
 import { hex } from '../../lib/bytes.js'
-import { frequencyText } from '../../lib/frequency.js'
+import { frequencyText } from '../../lib/quantities.js'
 import type { Cpu, InterruptController, MachineImage, PitChannel } from '../../model/machine.js'
 
 /** `in 480.8 µs`. */

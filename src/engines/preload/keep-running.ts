@@ -6,8 +6,8 @@ import { checkpoint } from './checkpoint.js'
 import { environmentFor, type RunOptions } from './run.js'
 
 export interface KeepOptions extends RunOptions {
-  /** Seconds between checkpoints. */
-  readonly interval: number
+  /** Milliseconds between checkpoints. */
+  readonly intervalMs: number
   readonly compress: boolean
   /** Descriptors above the standard streams that the program gets, under their numbers. */
   readonly inherited: readonly number[]
@@ -40,9 +40,9 @@ export async function keepRunning(
     } catch (error) {
       if (running) options.onFailure(error as Error)
     }
-    if (running) timer = setTimeout(take, options.interval * 1000)
+    if (running) timer = setTimeout(take, options.intervalMs)
   }
-  let timer = setTimeout(take, options.interval * 1000)
+  let timer = setTimeout(take, options.intervalMs)
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const)
     process.on(signal, () => signal !== 'SIGINT' && child.kill(signal)) // Ctrl-C reaches both
   return new Promise((resolve, reject) => {

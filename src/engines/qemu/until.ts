@@ -3,13 +3,12 @@
  * this host's clock), `instructions:N` (exactly N instructions after the start; needs --icount).
  */
 import { UsageError } from '../../lib/errors.js'
+import { parseTime } from '../../lib/quantities.js'
 
 export type Moment =
   | { readonly kind: 'serial'; readonly text: string }
   | { readonly kind: 'time'; readonly milliseconds: number }
   | { readonly kind: 'instructions'; readonly count: number }
-
-const unitMs: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000 }
 
 /** @throws UsageError when `text` is none of the three. */
 export function parseMoment(text: string): Moment {
@@ -17,21 +16,12 @@ export function parseMoment(text: string): Moment {
   const kind = separator < 0 ? text : text.slice(0, separator)
   const value = text.slice(separator + 1)
   if (kind === 'serial' && separator >= 0 && value !== '') return { kind, text: value }
-  if (kind === 'time') {
-    const milliseconds = parseTime(value)
-    if (milliseconds !== undefined) return { kind, milliseconds }
-  }
+  if (kind === 'time') return { kind, milliseconds: parseTime(value) }
   if (kind === 'instructions') {
     const count = /^\d[\d_]*$/.test(value) ? Number(value.replaceAll('_', '')) : Number.NaN
     if (Number.isSafeInteger(count)) return { kind, count }
   }
   throw new UsageError(`'${text}' is no moment`, {
-    expected: "serial:TEXT, time:5s (ms, s, min) or instructions:N, as in --until 'serial:login:'",
+    expected: "serial:TEXT, time:5s or instructions:N, as in --until 'serial:login:'",
   })
-}
-
-/** `90s` → milliseconds; undefined for what is no time. */
-export function parseTime(text: string): number | undefined {
-  const match = /^(\d+(?:\.\d+)?)(ms|s|min)$/.exec(text)
-  return match === null ? undefined : Number(match[1]) * unitMs[match[2]!]!
 }

@@ -150,10 +150,11 @@ describe('the moment of a capture', () => {
   it('is a text, a time or a number of instructions', () => {
     expect(parseMoment('serial:login: ')).toEqual({ kind: 'serial', text: 'login: ' })
     expect(parseMoment('time:1.5s')).toEqual({ kind: 'time', milliseconds: 1500 })
+    expect(parseMoment('time:5')).toEqual({ kind: 'time', milliseconds: 5000 })
     expect(parseMoment('instructions:1_000')).toEqual({ kind: 'instructions', count: 1000 })
   })
 
-  it.each(['', 'serial', 'serial:', 'time:5', 'time:-1s', 'instructions:x', 'later:1'])('is not %j', text => {
+  it.each(['', 'serial', 'serial:', 'time:', 'time:-1s', 'instructions:x', 'later:1'])('is not %j', text => {
     expect(() => parseMoment(text)).toThrow(UsageError)
   })
 })
