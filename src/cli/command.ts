@@ -52,7 +52,7 @@ export interface CommandEntry {
   /** One word, or two for a group: `vm run`. */
   readonly name: string
   readonly summary: string
-  readonly group: 'process' | 'image' | 'machine' | 'move' | 'imago'
+  readonly group: 'process' | 'image' | 'machine' | 'imago'
   load(): Promise<{ readonly command: Command }>
 }
 

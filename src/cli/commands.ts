@@ -21,6 +21,12 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./verbs/restore.js'),
   },
   {
+    name: 'cc',
+    group: 'process',
+    summary: 'compile a C program so that it can move between x86-64 and aarch64',
+    load: () => import('./verbs/cc.js'),
+  },
+  {
     name: 'inspect',
     group: 'image',
     summary: 'show what is inside an image',
@@ -135,18 +141,6 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./verbs/vm-template.js'),
   },
   {
-    name: 'path',
-    group: 'imago',
-    summary: "print where one of imago's native parts lies",
-    load: () => import('./verbs/path.js'),
-  },
-  {
-    name: 'cc',
-    group: 'process',
-    summary: 'compile a C program so that it can move between x86-64 and aarch64',
-    load: () => import('./verbs/cc.js'),
-  },
-  {
     name: 'gem5 skeleton',
     group: 'machine',
     summary: 'make the skeleton m5.p of a gem5 checkpoint',
@@ -175,6 +169,12 @@ export const commands: readonly CommandEntry[] = [
     group: 'machine',
     summary: 'step two machines and show where they begin to differ',
     load: () => import('./verbs/compare-run.js'),
+  },
+  {
+    name: 'path',
+    group: 'imago',
+    summary: "print where one of imago's native parts lies",
+    load: () => import('./verbs/path.js'),
   },
   {
     name: 'formats',

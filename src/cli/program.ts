@@ -8,7 +8,6 @@ const groupTitles: Record<CommandEntry['group'], string> = {
   process: 'Processes:',
   image: 'Images:',
   machine: 'Machines:',
-  move: 'Moving:',
   imago: 'About imago and this host:',
 }
 

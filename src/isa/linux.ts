@@ -46,6 +46,8 @@ export function clockName(clock: number): string {
 
 /** Types of the auxiliary vector that imago looks at. */
 export const AT = {
+  NULL: 0n,
+  IGNORE: 1n,
   PHDR: 3n,
   PHENT: 4n,
   PHNUM: 5n,
@@ -54,8 +56,13 @@ export const AT = {
   ENTRY: 9n,
   PLATFORM: 15n,
   HWCAP: 16n,
+  BASE_PLATFORM: 24n,
   RANDOM: 25n,
   HWCAP2: 26n,
+  RSEQ_FEATURE_SIZE: 27n,
+  RSEQ_ALIGN: 28n,
+  HWCAP3: 29n,
+  HWCAP4: 30n,
   EXECFN: 31n,
   SYSINFO_EHDR: 33n,
   MINSIGSTKSZ: 51n,

@@ -1,33 +1,13 @@
 /**
  * The auxiliary vector on the target: what the kernel told the program about its processor and its binary at the start.
  * It is there twice, in the kernel's record of the process and on the stack, where the C library looks things up.
- * Source: Linux `include/uapi/linux/auxvec.h`.
  */
+import { AT } from '../isa/linux.js'
 import type { Address, Memory } from '../model/memory.js'
 import type { AddressSpaceLayout } from '../model/process.js'
 import type { MainStack } from './main-stack.js'
 import type { ProgramBinary } from './program-binary.js'
 import { type Patch, wordPatch } from './thread-record.js'
-
-const AT = {
-  NULL: 0n,
-  IGNORE: 1n,
-  PHDR: 3n,
-  PHNUM: 5n,
-  ENTRY: 9n,
-  PLATFORM: 15n,
-  HWCAP: 16n,
-  BASE_PLATFORM: 24n,
-  RANDOM: 25n,
-  HWCAP2: 26n,
-  RSEQ_FEATURE_SIZE: 27n,
-  RSEQ_ALIGN: 28n,
-  HWCAP3: 29n,
-  HWCAP4: 30n,
-  EXECFN: 31n,
-  SYSINFO_EHDR: 33n,
-  MINSIGSTKSZ: 51n,
-} as const
 
 /** Entries that speak of the source's processor or vDSO and have no counterpart. */
 const ofTheSource = new Set<bigint>([

@@ -38,12 +38,6 @@ export function queueSignalToFirstThread(pid: number, signal: number, value: big
   return call(prototype, RT_TGSIGQUEUEINFO, pid, pid, signal, info) === 0 ? 0 : koffi!.errno()
 }
 
-/** flock(2): takes the exclusive lock of an open file, until that is closed; false when somebody else holds it. */
-export function lockFile(fd: number): boolean {
-  const LOCK_EX_NOW = 2 | 4
-  return call('int flock(int fd, int operation)', fd, LOCK_EX_NOW) === 0
-}
-
 /** pidfd_open(2): a descriptor by which {@link exitStatus} knows this process, also when it is gone; undefined where there is none. */
 export function holdProcess(pid: number): number | undefined {
   const PIDFD_OPEN = 434 // on every ISA

@@ -11,9 +11,10 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { HostError, ImagoError, InterruptedError, LossError } from '../../lib/errors.js'
+import { lockFile } from '../../lib/libc.js'
 import { type CheckpointOptions, PATIENCE } from '../engine.js'
 import { allProcesses, liveProcess, zombieStatus } from '../live-process.js'
-import { exitStatus, holdProcess, lockFile, queueSignal, queueSignalToFirstThread } from './libc.js'
+import { exitStatus, holdProcess, queueSignal, queueSignalToFirstThread } from './libc.js'
 import { firstThreadTakes, type Target } from './target.js'
 
 /** "imago" and our pid: the value that tells the library to look for our request (native/preload/options.c). */

@@ -8,6 +8,7 @@ import path from 'node:path'
 import type { Loss } from '../../formats/format.js'
 import { informed } from '../../formats/informed.js'
 import { isQemuStream, openStream } from '../../formats/qemu/read-stream.js'
+import { ICOUNT_RATE } from '../../formats/qemu/tsc-rate.js'
 import { formatNamed, type ReadImage, withImages } from '../../formats/registry.js'
 import { LossError, UsageError } from '../../lib/errors.js'
 import type { MachineImage } from '../../model/machine.js'
@@ -68,8 +69,6 @@ function templateLine(image: MachineImage): MachineLine {
   const counted = Math.abs(rate - ICOUNT_RATE) < ICOUNT_RATE / 1000
   return { ...DEFAULT_LINE, memory: image.memory.byteCount, icount: counted ? 0 : undefined }
 }
-/** `-icount shift=0`: an instruction a nanosecond, and the TSC counts nanoseconds. */
-const ICOUNT_RATE = 1_000_000_000
 
 /** A template for the machine image at `image`, in a folder of its own. @throws HostError where QEMU is not installed. */
 export async function templateFor(

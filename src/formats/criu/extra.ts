@@ -7,7 +7,7 @@
  *   messageQueue  qnum × (u32 length, ipc_msg, msize bytes padded to 8)
  *   ghostFile     the rest of the file; or, with `chunks`, ghost_chunk_entry and its `len` bytes, again and again
  */
-import { ByteReader } from '../../lib/bytes.js'
+import { alignUp, ByteReader } from '../../lib/bytes.js'
 import { UnreadableError } from '../../lib/errors.js'
 import { decodeMessage } from '../../lib/protobuf.js'
 import type { Message, MessageOf } from '../../lib/protobuf-schema.js'
@@ -25,11 +25,9 @@ export type ExtraKind =
   | 'messageQueue'
   | 'ghostFile'
 
-const padded = (length: number, alignment: number) => Math.ceil(length / alignment) * alignment
-
 /** `bytes` with zeros up to a multiple of `alignment`. */
 export function padTo(bytes: Uint8Array, alignment: number): Uint8Array {
-  const whole = new Uint8Array(padded(bytes.length, alignment))
+  const whole = new Uint8Array(alignUp(bytes.length, alignment))
   whole.set(bytes)
   return whole
 }
@@ -50,10 +48,10 @@ export function extraLength(kind: ExtraKind, message: Message, reader: ByteReade
       return map.keys_bytes + map.values_bytes
     }
     case 'semaphores':
-      return padded(2 * (message as MessageOf<typeof ipc_sem_entry>).nsems, 8)
+      return alignUp(2 * (message as MessageOf<typeof ipc_sem_entry>).nsems, 8)
     case 'sharedMemory': {
       const segment = message as MessageOf<typeof ipc_shm_entry>
-      return segment.in_pagemaps ? 0 : padded(Number(segment.size), 4)
+      return segment.in_pagemaps ? 0 : alignUp(Number(segment.size), 4)
     }
     case 'messageQueue':
       return messagesIn(message as MessageOf<typeof ipc_msg_entry>, reader.bytes.subarray(reader.position))
@@ -83,7 +81,7 @@ export function messagesIn(
       })
     const header = decodeMessage(ipc_msg, reader.take(reader.u32('message length'), 'message header'))
     messages.push({ header, body: reader.take(header.msize, 'message body') })
-    reader.skip(padded(header.msize, 8) - header.msize, 'padding of a message body')
+    reader.skip(alignUp(header.msize, 8) - header.msize, 'padding of a message body')
   }
   return { messages, length: reader.position }
 }

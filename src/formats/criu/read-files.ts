@@ -2,6 +2,7 @@
  * Open files: files.img (or, before CRIU 3.0, a file a kind) → descriptions. `kinds` has a line a kind: the field of
  * `file_entry` that holds its record, the image of old dumps, and what a person wants to read of it.
  */
+import { hex } from '../../lib/bytes.js'
 import type { Message, MessageOf, MessageType } from '../../lib/protobuf-schema.js'
 import type { FileDescription } from '../../model/process.js'
 import type { CriuDirectory } from './directory.js'
@@ -112,7 +113,6 @@ function kind<Name extends FileKind['field']>(
 }
 
 const seconds = (whole: bigint, nanoseconds: bigint) => `${Number(whole) + Number(nanoseconds) / 1e9} s`
-const hex = (value: number | bigint) => `0x${value.toString(16)}`
 
 /** The details that there are. */
 function known(details: Readonly<Record<string, string | undefined>>): Record<string, string> {

@@ -9,6 +9,7 @@ import { CheckpointText } from './checkpoint-text.js'
 import { Gem5Fields } from './fields.js'
 import { checkpointFolder } from './machine.js'
 import { fromSegAttributes, toSegAttributes } from './segment-attributes.js'
+import { ATTRIBUTES } from './table/segments.js'
 
 export function verifyGem5(location: string): string[] {
   const folder = checkpointFolder(location)
@@ -88,7 +89,6 @@ function events(fields: Gem5Fields): string[] {
 }
 
 const segmentNames = ['ES', 'CS', 'SS', 'DS', 'FS', 'GS']
-const ATTRIBUTES = 178
 const PRESENT = 0x80n
 /** Writable, readable, expand down, code or data: they follow from the type. */
 const DERIVED = 0xf000

@@ -112,7 +112,7 @@ export const signatures: Readonly<Record<string, string>> = {
   vmcb: 'VMCB_DATA',
 }
 
-const DEVICE_ID_BYTES = 32
+export const DEVICE_ID_BYTES = 32
 const HEADER = 'v3vee palacios checkpoint version: x.x, SVM x.x'
 const devices: readonly (readonly [id: string, tags: Tags])[] = [
   ['PIC', pic],

@@ -13,11 +13,10 @@ import { isZero } from '../../lib/bytes.js'
 import { UnreadableError } from '../../lib/errors.js'
 import { blocksOf } from '../../model/machine-memory.js'
 import { type Extent, Memory } from '../../model/memory.js'
-import { formatBinary, formatText, isBinary, newContext } from './records.js'
+import { formatBinary, formatText, isBinary, MAX_TAG_BYTES, newContext } from './records.js'
 
 const RAM_TAG = /^memory_img\d*$/
 const CHUNK_BYTES = 1 << 20
-const MAX_TAG_BYTES = 4096
 
 export function memoryImage(file: string): Memory {
   const source = new FileSource(file)

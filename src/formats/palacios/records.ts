@@ -15,7 +15,7 @@ import { UnreadableError } from '../../lib/errors.js'
 
 const RECORD_MAGIC = 0xabcd0123
 /** Bytes of a tag; real ones have at most 24, auto tags hold C expressions. */
-const MAX_TAG_BYTES = 4096
+export const MAX_TAG_BYTES = 4096
 const MAX_RECORDS = 1 << 20
 
 export interface TagRecord {

@@ -3,7 +3,7 @@
  * too much, too few or too long and all that follow are read wrong; derived fields it takes as they are.
  */
 import { PalaciosFields } from './fields.js'
-import { signatures, tagLengths, tagOrder } from './layout.js'
+import { DEVICE_ID_BYTES, signatures, tagLengths, tagOrder } from './layout.js'
 import { readCheckpoint } from './machine.js'
 import type { Context } from './records.js'
 
@@ -33,7 +33,6 @@ function tags({ key, records }: Context): string[] {
       ]
 }
 
-const DEVICE_ID_BYTES = 32
 function deviceList(contexts: readonly Context[]): string[] {
   const list = contexts.find(({ key }) => key === 'devices')
   const data = (tag: string) => list?.records.find(record => record.tag === tag)?.data

@@ -4,6 +4,7 @@
  */
 import fs from 'node:fs'
 import { widenedLine } from './cpu-line.js'
+import { recordPath } from './machine-line.js'
 
 export interface CaptureRecord {
   readonly cpu?: string
@@ -11,8 +12,6 @@ export interface CaptureRecord {
   readonly icount?: number
   readonly tscRate?: number
 }
-
-const recordPath = (stream: string) => `${stream}.json`
 
 /** What the record says; nothing where there is none or it is another file. */
 export function readCaptureRecord(stream: string): CaptureRecord {

@@ -66,7 +66,7 @@ export function machineWords(line: MachineLine, boot: BootOptions = {}): string[
 }
 
 /** The record beside an image. */
-function recordPath(image: string): string {
+export function recordPath(image: string): string {
   return `${image}.json`
 }
 

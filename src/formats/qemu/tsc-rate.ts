@@ -5,7 +5,8 @@
  */
 import type { QemuStream } from './stream.js'
 
-const ICOUNT_RATE = 1_000_000_000
+/** Under `-icount shift=0`: an instruction a nanosecond, and the TSC counts nanoseconds. */
+export const ICOUNT_RATE = 1_000_000_000
 /** x86 hosts have no other rates. */
 const [MIN_RATE, MAX_RATE] = [500_000_000, 10_000_000_000]
 

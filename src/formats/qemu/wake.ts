@@ -8,6 +8,7 @@
  * the driver reads the IIR and finds nothing.
  */
 import type { MachineState } from '../../model/machine.js'
+import { HOLDING_EMPTY } from './table/ports.js'
 
 const SERIAL_INPUT = 4
 const TRANSMITTER = 2
@@ -16,8 +17,7 @@ const NONE = 1
 /** Redirection entry: mask, and a delivery mode other than fixed or lowest priority. */
 const UNUSABLE = 0x10000n | 0x600n
 
-/** LSR: the holding register is empty; and the shift register, too. */
-const HOLDING_EMPTY = 0x20
+/** LSR: the shift register is empty, too. */
 const ALL_SENT = 0x40
 
 /** The same machine, its serial port at work, its writer about to be woken. */

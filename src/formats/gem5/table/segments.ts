@@ -24,7 +24,7 @@ const SELECTOR = 126
 export const BASE = 139
 const EFFECTIVE_BASE = 152
 const LIMIT = 165
-const ATTRIBUTES = 178
+export const ATTRIBUTES = 178
 
 export const segments: CompoundRow<Fields> = {
   about:

@@ -59,7 +59,7 @@ const part = (name: string, field: string) => `serial/state.serial/${name}.${fie
 const RECEIVE_TIMEOUT_NS = 350_000n
 const FIFO_ON = 1
 /** LSR: the holding register is empty. */
-const HOLDING_EMPTY = 0x20
+export const HOLDING_EMPTY = 0x20
 /** IIR bits 1–2: 1 is "transmitter empty". */
 const saysEmpty = ({ interruptIdentification }: Serial) => (interruptIdentification & 6) === 2
 /** Without FIFOs a byte may wait behind the one that is sent. */
