@@ -6,34 +6,22 @@
  *   points.c ──clang──► IR ┘                                                  └─llc─► program.o ┘ ─lld─► PROG_aarch64
  *                                                     runtime of each ISA ─────────────────────┘        PROG.imago.json
  *
- * What is slow (transform and llc) is kept in the cache folder under the hash of all that goes into it.
+ * objects.ts makes what is in the middle of the drawing: transform, llc, and the runtime.
  */
-import { createHash } from 'node:crypto'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { ImagoError, UnreadableError, UsageError } from '../lib/errors.js'
-import { cacheFolder, packageRoot } from '../lib/parts.js'
-import type { IsaName } from '../model/process.js'
-import { makeCheckpointer } from './checkpointer.js'
-import { makeObject } from './code.js'
+import { UnreadableError, UsageError } from '../lib/errors.js'
 import { describe } from './describe.js'
 import type { Layout } from './layout.js'
 import { linkBoth } from './link.js'
+import { makeProgramObjects, makeRuntimeObjects, runtimeFolder, WITH_THE_PROGRAM } from './objects.js'
 import type { CompilerOptions } from './options.js'
 import { parsePolicy } from './polls.js'
-import { isaNames } from './program.js'
-import type { ShadowFrames } from './shadow-frames.js'
-import { Tools, targets } from './tools.js'
-import { transform } from './transform.js'
+import { isaNames, perIsa } from './program.js'
+import { inParallel, Tools, targets } from './tools.js'
 
-const nativeFolder = path.join(packageRoot, 'native')
-const runtimeFolder = path.join(nativeFolder, 'runtime')
 const overlayFolder = path.join(runtimeFolder, 'include')
-
-/** The part of the runtime that is compiled with the program; the rest is compiled for each ISA. */
-const WITH_THE_PROGRAM = ['points.c', 'waiting.c', 'complex.c']
 
 /** After the user's own options, so that these win. */
 const FRONT_END = [
@@ -111,7 +99,7 @@ async function link(tools: Tools, options: CompilerOptions): Promise<Built> {
   try {
     const sources = [...options.sources, ...WITH_THE_PROGRAM.map(name => path.join(runtimeFolder, name))]
     const compiled = sources.map((_, i) => path.join(folder, `${i}.bc`))
-    const runtime = makeRuntime(tools)
+    const runtime = makeRuntimeObjects(tools)
     runtime.catch(() => {}) // awaited below; a compile error comes first
     const said = await inParallel([...sources.keys()], i =>
       frontEnd(tools, options, sources[i]!, compiled[i]!, [
@@ -123,16 +111,16 @@ async function link(tools: Tools, options: CompilerOptions): Promise<Built> {
     const given = [...options.objects, ...options.libraries.map(name => findLibrary(name, options))]
     given.forEach(requireIr)
     const linked = (await tools.run('llvm-link', ['-S', '-o', '-', ...compiled, ...given])).stdout
-    const middle = await makeProgramObjects(tools, linked, options, () => policy)
+    const program = await makeProgramObjects(tools, linked, policy, options.migrateAt)
     const runtimeObjects = await runtime
     const outputs = perIsa(isa => path.join(folder, `${path.basename(output)}_${isa}`))
     const { layout, symbols } = await linkBoth(
       tools,
       folder,
-      perIsa(isa => [path.join(middle.folder, isa, 'program.o'), ...runtimeObjects[isa]]),
+      perIsa(isa => [path.join(program.folder, isa, 'program.o'), ...runtimeObjects[isa]]),
       outputs,
     )
-    const json = await describe(tools, path.basename(output), middle.identity, outputs, middle.frames)
+    const json = await describe(tools, path.basename(output), program.identity, outputs, program.frames)
     const files = [...isaNames.map(isa => `${output}_${isa}`), `${output}.imago.json`]
     for (const isa of isaNames) replaceFile(outputs[isa], `${output}_${isa}`)
     const description = path.join(folder, 'description')
@@ -142,10 +130,10 @@ async function link(tools: Tools, options: CompilerOptions): Promise<Built> {
       files,
       layout,
       symbols,
-      sites: middle.frames.sites.length,
-      functions: middle.frames.functions.length,
-      polls: middle.polls,
-      said: said.join('') + (middle.canMigrate ? '' : NO_MIGRATION_POINT),
+      sites: program.frames.sites.length,
+      functions: program.frames.functions.length,
+      polls: program.polls,
+      said: said.join('') + (program.canMigrate ? '' : NO_MIGRATION_POINT),
     }
   } finally {
     fs.rmSync(folder, { recursive: true, force: true })
@@ -186,138 +174,3 @@ function findLibrary(name: string, options: CompilerOptions): string {
 
 const NO_MIGRATION_POINT =
   'warning: main reaches no migration point, so a running program cannot be moved (see --migrate-at)\n'
-
-interface Middle {
-  readonly folder: string
-  readonly identity: string
-  readonly frames: ShadowFrames
-  readonly polls: number
-  readonly canMigrate: boolean
-}
-
-/** Objects of the program for both ISAs, checked; from the cache where the same was made before. */
-async function makeProgramObjects(
-  tools: Tools,
-  linked: string,
-  options: CompilerOptions,
-  policy: () => ReturnType<typeof parsePolicy>,
-): Promise<Middle> {
-  const identity = hashOf(toolchainHash(), linked, options.migrateAt.join())
-  return cached(`program-${identity}`, async folder => {
-    const { ir, polls, sites, functions, canMigrate } = await transform(tools, linked, policy())
-    const bytes = Buffer.from(identity, 'hex')
-    const value = [...bytes].map(each => `\\${each.toString(16).padStart(2, '0').toUpperCase()}`).join('')
-    const whole = `${ir}\n@__imago_identity_value = constant [32 x i8] c"${value}"\n`
-    await Promise.all(
-      isaNames.map(async isa => {
-        fs.mkdirSync(path.join(folder, isa))
-        await makeObject(tools, isa, whole, sites, path.join(folder, isa, 'program.o'))
-      }),
-    )
-    if (process.env.IMAGO_KEEP_IR) fs.writeFileSync(path.join(folder, 'program.ll'), whole)
-    fs.writeFileSync(
-      path.join(folder, 'frames.json'),
-      JSON.stringify({ identity, frames: { sites, functions }, polls, canMigrate }),
-    )
-  }).then(folder => ({
-    ...(JSON.parse(fs.readFileSync(path.join(folder, 'frames.json'), 'utf8')) as Omit<Middle, 'folder'>),
-    folder,
-  }))
-}
-
-/** The runtime's objects for each ISA. */
-async function makeRuntime(tools: Tools): Promise<Record<IsaName, string[]>> {
-  const names = fs
-    .readdirSync(runtimeFolder)
-    .filter(name => name.endsWith('.c') && !WITH_THE_PROGRAM.includes(name))
-    .sort()
-  const folder = await cached(`runtime-${hashOf(toolchainHash())}`, async into => {
-    for (const isa of isaNames) fs.mkdirSync(path.join(into, isa))
-    const jobs = isaNames.flatMap(isa => names.map(name => ({ isa, name })))
-    await inParallel(jobs, async ({ isa, name }) => {
-      await tools.run('clang', [
-        ...['-O2', '-std=gnu11', '-Wall', '-Wextra', '-Werror', '-ffunction-sections', '-fdata-sections'],
-        ...['-fno-pic', '-fno-stack-protector', '-ftls-model=local-exec'],
-        ...(isa === 'aarch64' ? ['-mno-outline-atomics'] : []),
-        `--target=${targets[isa].triple}`,
-        ...tools.headerOptions(isa, []),
-        ...['-c', path.join(runtimeFolder, name), '-o', path.join(into, isa, name.replace(/c$/, 'o'))],
-      ])
-    })
-    await inParallel(isaNames, isa => makeCheckpointer(tools, isa, path.join(into, isa)))
-  })
-  return perIsa(isa =>
-    [...names, 'checkpointer.c'].map(name => path.join(folder, isa, name.replace(/c$/, 'o'))),
-  )
-}
-
-function perIsa<T>(value: (isa: IsaName) => T): Record<IsaName, T> {
-  return Object.fromEntries(isaNames.map(isa => [isa, value(isa)])) as Record<IsaName, T>
-}
-
-/** As many at a time as there are processors. */
-async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
-  const results: R[] = []
-  let next = 0
-  const worker = async () => {
-    while (next < items.length) {
-      const i = next++
-      results[i] = await work(items[i]!)
-    }
-  }
-  await Promise.all(Array.from({ length: Math.min(items.length, os.availableParallelism()) }, worker))
-  return results
-}
-
-const hashOf = (...parts: readonly string[]) => {
-  const hash = createHash('sha256')
-  for (const part of parts) hash.update(`${part.length}:`).update(part)
-  return hash.digest('hex')
-}
-
-let ownHash: string | undefined
-/** Of this compiler: its code, and its runtime. */
-function toolchainHash(): string {
-  if (ownHash === undefined) {
-    const hash = createHash('sha256')
-    const own = path.dirname(fileURLToPath(import.meta.url))
-    for (const folder of [own, nativeFolder])
-      for (const name of (fs.readdirSync(folder, { recursive: true }) as string[]).sort())
-        if (/\.([jt]s|[ch])$/.test(name)) hash.update(name).update(fs.readFileSync(path.join(folder, name)))
-    ownHash = hash.digest('hex')
-  }
-  return ownHash
-}
-
-const KEPT = 48
-
-/** A folder of the cache, filled once under another name and renamed when whole. The oldest go when there are many. */
-async function cached(name: string, fill: (folder: string) => Promise<void>): Promise<string> {
-  const root = path.join(cacheFolder(), 'cc')
-  const folder = path.join(root, name)
-  if (fs.existsSync(folder)) {
-    const now = new Date()
-    fs.utimesSync(folder, now, now)
-    return folder
-  }
-  fs.mkdirSync(root, { recursive: true })
-  const temporary = fs.mkdtempSync(path.join(root, '.new-'))
-  try {
-    await fill(temporary)
-    fs.renameSync(temporary, folder)
-  } catch (error) {
-    fs.rmSync(temporary, { recursive: true, force: true })
-    if (error instanceof ImagoError || !fs.existsSync(folder)) throw error // another build may have been quicker
-  }
-  const entries = fs
-    .readdirSync(root)
-    .filter(each => !each.startsWith('.'))
-    .map(each => ({
-      each,
-      time: fs.statSync(path.join(root, each), { throwIfNoEntry: false })?.mtimeMs ?? 0,
-    }))
-    .sort((a, b) => b.time - a.time)
-  for (const { each, time } of entries.slice(KEPT))
-    if (Date.now() - time > 3_600_000) fs.rmSync(path.join(root, each), { recursive: true, force: true })
-  return folder
-}

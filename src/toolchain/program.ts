@@ -39,6 +39,11 @@ import type { IsaName } from '../model/process.js'
 export const PROGRAM_SCHEMA = 1
 export const isaNames: readonly IsaName[] = ['x86-64', 'aarch64']
 
+/** A value for each ISA. */
+export function perIsa<T>(value: (isa: IsaName) => T): Record<IsaName, T> {
+  return Object.fromEntries(isaNames.map(isa => [isa, value(isa)])) as Record<IsaName, T>
+}
+
 /** What the program's `main` is called in the binaries, where the runtime has its own (native/runtime/start.c). */
 export const USER_MAIN = '__imago_user_main'
 

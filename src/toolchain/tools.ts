@@ -1,5 +1,6 @@
 /** The stock tools of the parts `clang19` and `musl`, and how to run them. */
 import { spawn } from 'node:child_process'
+import os from 'node:os'
 import path from 'node:path'
 import { ImagoError } from '../lib/errors.js'
 import { requirePart } from '../lib/parts.js'
@@ -120,4 +121,18 @@ export class ToolError extends ImagoError {
     super(said.length > 4000 ? `${said.slice(0, 4000)}\n…` : said)
     this.tool = tool
   }
+}
+
+/** The results of `work`, as many at a time as there are processors. */
+export async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = []
+  let next = 0
+  const worker = async () => {
+    while (next < items.length) {
+      const i = next++
+      results[i] = await work(items[i]!)
+    }
+  }
+  await Promise.all(Array.from({ length: Math.min(items.length, os.availableParallelism()) }, worker))
+  return results
 }
