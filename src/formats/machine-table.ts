@@ -202,6 +202,7 @@ export function placeOf(path: string): { subject: string; field: string } {
   return { subject, field: names.length === 1 ? names[0]! : names.slice(skip).join('.') }
 }
 
+/** Equality of two values of one field. */
 export function sameValue(a: unknown, b: unknown): boolean {
   if (a instanceof Uint8Array && b instanceof Uint8Array) return Buffer.compare(a, b) === 0
   return a === b

@@ -40,6 +40,7 @@ const clockNames: Readonly<Record<number, string>> = {
   11: 'TAI',
 }
 
+/** The name without CLOCK_. */
 export function clockName(clock: number): string {
   return clockNames[clock] ?? `clock ${clock}`
 }

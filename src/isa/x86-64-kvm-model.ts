@@ -18,6 +18,7 @@ export interface KvmCpuState {
 /** Offset of the upper halves of the YMM registers in an XSAVE area. */
 const YMM_HIGH = STANDARD_XSAVE.get(2)!.offset
 
+/** The way from KVM's structures to the model. */
 export function cpuOfKvm(state: KvmCpuState): Cpu {
   const cpu = initialCpu()
   for (const name of generalRegisters) cpu.general[name] = state.registers[R[name]]!

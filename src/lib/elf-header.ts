@@ -154,6 +154,7 @@ function fileNumber(value: bigint, what: string, file: string | undefined): numb
   return Number(value)
 }
 
+/** All of them, in the order of the file. @throws UnreadableError when the file ends before they do. */
 export function readProgramHeaders(source: ByteSource, header: ElfHeader): ProgramHeader[] {
   const base = header.programHeaderOffset
   const file = source.path

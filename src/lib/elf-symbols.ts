@@ -37,6 +37,7 @@ const MAX_SYMBOLS = 1 << 24
 /** Names longer than this are cut. */
 const NAME_LIMIT = 512
 
+/** The symbols of one table, sorted by address; their names stay in the file until they are asked for. */
 export class SymbolTable {
   readonly #source: ByteSource | undefined
   readonly #entries: DataView

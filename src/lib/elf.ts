@@ -20,6 +20,7 @@ import { SymbolTable } from './elf-symbols.js'
 
 const NT_GNU_BUILD_ID = 3
 
+/** A file's segments at once; its sections, symbols and notes when they are asked for. */
 export class ElfFile {
   readonly source: ByteSource
   readonly header: ElfHeader

@@ -30,6 +30,7 @@ export interface ErrorDetails {
   cause?: unknown
 }
 
+/** The root of all errors that are told to a user; its subclasses have the exit codes. Throw one of those where one fits. */
 export class ImagoError extends Error {
   readonly exitCode: ExitCode = ExitCode.failed
   readonly details: ErrorDetails

@@ -36,6 +36,7 @@ function decodeByPieces(buffer: Buffer): string {
   return text
 }
 
+/** The bytes of such a text. */
 export function encodeText(text: string): Uint8Array {
   if (!/\p{Surrogate}/u.test(text)) return Buffer.from(text, 'utf8')
   const pieces: Buffer[] = []

@@ -10,6 +10,7 @@ import { HostError } from './errors.js'
 /** Root of the checkout or of the installed package: `src/lib` and `dist/lib` lie equally deep. */
 export const packageRoot = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..')
 
+/** Where the heavy parts lie: IMAGO_CACHE, or `.cache` of the checkout. */
 export function cacheFolder(): string {
   return path.resolve(process.env.IMAGO_CACHE ?? path.join(packageRoot, '.cache'))
 }

@@ -117,6 +117,7 @@ export const bool = scalar<boolean>('bool')
 export const string = scalar<string>('string')
 export const bytes = scalar<Uint8Array>('bytes')
 
+/** The type of fields whose numbers have names; a number without one stays a number. */
 export function enumeration(name: string, numbers: Readonly<Record<string, number>>): EnumerationType {
   const entries = Object.entries(numbers)
   return {
@@ -140,6 +141,7 @@ export const required = field('required')
 export const optional = field('optional')
 export const repeated = field('repeated')
 
+/** The type of messages with these fields. */
 export function message<F extends Fields>(name: string, fields: F): MessageType<F> {
   let ordered: NamedField[] | undefined
   let byNumber: (NamedField | undefined)[] | undefined

@@ -22,6 +22,7 @@ const EXTENT = 20
 /** For everything in a header but extents; checked when the header is there. */
 const SECTIONS = 1 << 20
 
+/** The file of one image that arrives. */
 export class Incoming {
   readonly file: string
   readonly totalSize: number

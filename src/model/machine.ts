@@ -325,6 +325,7 @@ export const emptyState = (): MachineState => ({ cpu: initialCpu(), devices: noD
 /** Every leaf of a machine state by its path: `cpu.control.cr0`, `pit.channels.0.mode`. */
 export const machineLeaves = new Map([...leavesOf(cpuFields, 'cpu'), ...leavesOf(deviceFields)])
 
+/** The value at a path of `machineLeaves`; undefined in a device that is absent. */
 export function getField(state: MachineState, path: string): unknown {
   return path.startsWith('cpu.') ? valueAt(state.cpu, path.slice(4)) : valueAt(state.devices, path)
 }

@@ -20,6 +20,7 @@ export interface Dish {
   readonly stray: ReturnType<typeof strayPointers>
 }
 
+/** Makes the image that a recipe file describes. @throws ImagoError; `output` is not there then. */
 export async function cook(recipeFile: string, output: string): Promise<Dish> {
   const recipe = readRecipe(recipeFile)
   const paths = [...recipe.images.values()].map(({ path }) => path)

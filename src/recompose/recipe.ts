@@ -88,6 +88,7 @@ export function readRecipe(file: string): Recipe {
   return parseRecipe(text, path.dirname(path.resolve(file)), file)
 }
 
+/** @param folder what its paths are relative to. @throws UnreadableError with the place in the recipe. */
 export function parseRecipe(text: string, folder: string, file?: string): Recipe {
   let value: unknown
   try {

@@ -20,6 +20,7 @@ const SYMBOL_SIZE = 24
 /** Symbols with an address: no type, object, function, thread-local (whose value is an offset). */
 const STT = { NOTYPE: 0, OBJECT: 1, FUNC: 2, TLS: 6 } as const
 
+/** One of the two binaries of a program, and its symbols by name. */
 export class ProgramBinary {
   readonly isa: Isa
   readonly path: string

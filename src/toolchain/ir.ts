@@ -37,6 +37,7 @@ const GLOBAL_NAME = '(?:"[^"]+"|[-\\w.$]+)'
 /** A local value: `%x`, `%"a b"`. */
 const LOCAL = /%(?:"[^"]+"|[-\w.$]+)/g
 
+/** Functions in blocks; all else stays text. Printed again it is the same. */
 export function parseModule(text: string): Module {
   const items: Array<string | IrFunction> = []
   let between: string[] = []

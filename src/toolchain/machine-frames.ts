@@ -24,6 +24,7 @@ export interface Stackmaps {
   readonly records: readonly StackmapRecord[]
 }
 
+/** The records of `.llvm_stackmaps`. @throws UnreadableError */
 export function readStackmaps(elf: ElfFile): Stackmaps {
   const section = elf.section('.llvm_stackmaps')
   if (section === undefined || section.size === 0)

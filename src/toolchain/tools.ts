@@ -29,6 +29,7 @@ export const targets: Readonly<
   },
 }
 
+/** The programs of the toolchain, run from the cache. */
 export class Tools {
   readonly clangFolder: string
   readonly muslFolder: string

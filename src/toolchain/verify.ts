@@ -25,6 +25,7 @@ export interface Verdict {
   readonly leaks: readonly Leak[]
 }
 
+/** @param dump what llc printed after each of the passes. */
 export function verifyDump(dump: string): Verdict {
   const seen: Record<string, Set<number>> = Object.fromEntries(CHECKED_PASSES.map(pass => [pass, new Set()]))
   const leaks: Leak[] = []

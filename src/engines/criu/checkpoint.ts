@@ -18,6 +18,7 @@ import { type ParkedProgram, parkAtMigrationPoint } from '../migration-point.js'
 import { Dump } from './dump.js'
 import { requireProgram } from './program.js'
 
+/** Dumps the tree of `pid` by criu. The image has its name only when it is whole and verified, and only then is a program ended. @throws ImagoError */
 export async function checkpoint(pid: number, options: CheckpointOptions): Promise<CheckpointResult> {
   const started = performance.now()
   const program = requireProgram()

@@ -15,6 +15,7 @@ export interface ChildEnd {
 const WNOHANG = 1
 let waitpid: ((pid: number, status: [number], options: number) => number) | undefined
 
+/** A restored process that is this process's child, which Node does not know of. */
 export class RestoredChild {
   readonly pid: number
   #end: ChildEnd | undefined

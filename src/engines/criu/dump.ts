@@ -35,6 +35,7 @@ function networkLock(hasConnections: boolean): string[] {
 /** Asks in WORK what is to become of the program. */
 const askScript = path.join(packageRoot, 'scripts/criu-post-dump')
 
+/** One run of `criu dump`, from its start until its program goes on or is ended. */
 export class Dump {
   readonly #program: CriuProgram
   readonly #pid: number

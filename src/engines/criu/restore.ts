@@ -14,6 +14,7 @@ import { RestoredChild } from './child.js'
 import { explain } from './failures.js'
 import { allowances, requireProgram, runCriu, workFolder } from './program.js'
 
+/** Wakes a tree up by criu. @throws ImagoError */
 export async function restore(image: string, options: RestoreOptions): Promise<RestoredProcess> {
   if (options.files !== undefined && options.files !== 'keep')
     throw new UsageError(

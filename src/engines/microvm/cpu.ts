@@ -65,6 +65,7 @@ export function initialState(entry: number, stackPointer: number, xcr0 = 0xe7n):
 /** AVX, and the three of AVX-512. */
 const VECTOR_COMPONENTS = 0xe4n
 
+/** An XSAVE area as after FNINIT: x87 and SSE in use, all exceptions masked. */
 export function initialXsave(): Uint8Array {
   const xsave = new Uint8Array(4096)
   const view = new DataView(xsave.buffer)

@@ -21,6 +21,7 @@ const table: ReadonlyArray<{ readonly name: EngineName; load(): Promise<CpuFacto
   },
 ]
 
+/** @throws UsageError */
 export function engineNamed(name: EngineName) {
   const engine = table.find(candidate => candidate.name === name)
   if (engine === undefined) throw new UsageError(`no engine is called '${name}'`)

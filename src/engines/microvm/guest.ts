@@ -75,6 +75,7 @@ export interface ProcessState {
 /** Of a wait that only an event ends. */
 export const FOREVER = (1n << 63n) - 1n
 
+/** The state of a process before its program is loaded. */
 export function newProcess(name: string): ProcessState {
   return {
     name,

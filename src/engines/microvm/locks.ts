@@ -20,6 +20,7 @@ export interface HeldLock extends Lock {
 const OF_FCNTL = lockKinds.indexOf('fcntl')
 const kindsInProc: Readonly<Record<string, number>> = { POSIX: OF_FCNTL, FLOCK: lockKinds.indexOf('flock') }
 
+/** The locks that this process holds on an open file, as the kernel tells them (proc_pid_fdinfo(5)). */
 export function locksOf(file: OpenFile): Lock[] {
   if (file.kind !== 'regular') return []
   const told = fs.readFileSync(`/proc/self/fdinfo/${file.hostFd}`, 'latin1')

@@ -27,6 +27,7 @@ export function describeArguments(guest: Guest, call: SystemCall, a: Arguments):
 
 const WITHOUT_RETURN = new Set(['exit', 'exit_group'])
 
+/** The line of a call that was made; `words` are its arguments. A result of undefined: it does not return. */
 export function traceLine(call: SystemCall, words: string, result: number | bigint | undefined): string {
   if (call.name === 'save') return 'VM_APP - SAVE requested'
   const name = WITHOUT_RETURN.has(call.name) ? 'EXIT' : call.name.toUpperCase()

@@ -18,6 +18,7 @@ import { Request, WRITTEN } from './request.js'
 import { check } from './restore.js'
 import { target } from './target.js'
 
+/** Asks the checkpointer in the program for an image and verifies that. @throws ImagoError; the program goes on then. */
 export async function checkpoint(pid: number, options: CheckpointOptions): Promise<CheckpointResult> {
   const started = performance.now()
   const program = target(pid)

@@ -12,6 +12,7 @@ import { restorerFor } from './restorer.js'
 /** Descriptor on which myrestart tells how it goes. */
 const REPORT = 3
 
+/** Wakes an image up by myrestart, unpacked first where it is compressed. @throws ImagoError */
 export async function restore(image: string, options: RestoreOptions): Promise<RestoredProcess> {
   const file = path.resolve(image)
   const copy = plain(file)

@@ -14,6 +14,7 @@ type KernelState = Pick<
 /** In the order of the record's numbers, which are setitimer's. */
 const INTERVAL_TIMERS = ['real', 'virtual', 'profiling'] as const
 
+/** What the kernel kept for the whole process, from its records. */
 export function readKernelState(records: RecordsByKind): KernelState {
   const all = (kind: string) => records.get(kind) ?? []
   return {

@@ -376,6 +376,7 @@ export function recordLayout(record: RecordKind): {
   return { size: (at + 7) & ~7, offsets }
 }
 
+/** The kind with this note type; undefined for one that only a newer imago knows. */
 export function recordKindOf(noteType: number): RecordKind | undefined {
   return recordKinds.find(candidate => candidate.noteType === noteType)
 }

@@ -32,6 +32,7 @@ interface NumberedDescription {
   readonly base: NoteRecord | undefined
 }
 
+/** Makes imago's records of a process; what the core it was read from says and the model does not is kept. */
 export class OwnRecords {
   readonly #image: ProcessImage
   readonly #process: Process

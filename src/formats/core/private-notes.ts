@@ -71,6 +71,7 @@ export class NoteRecord {
 /** One of the tables in `constants` of note-layout.ts: value or bit, and what it means, by name. */
 type Constants = Readonly<Record<string, readonly [number, string]>>
 
+/** The named bits of a table of constants, together. */
 export function bitsOf<T extends Constants>(table: T, names: Iterable<keyof T>): number {
   let bits = 0
   for (const name of names) bits |= table[name]![0]

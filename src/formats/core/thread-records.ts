@@ -6,6 +6,7 @@ import type { NoteRecord, RecordValues } from './private-notes.js'
 
 export type KernelThread = Omit<Thread, 'tid' | 'registers' | 'pendingSignals'>
 
+/** What the kernel kept for a thread, but its registers. */
 export function readKernelThread(record: NoteRecord): KernelThread {
   const alternateSize = record.big('alternateStackSize')
   const [robustHead, rseqAddress] = [record.big('robustHead'), record.big('rseqAddress')]

@@ -119,6 +119,7 @@ export interface Sealed {
 
 export const SEAL_NOTE_SIZE = writeNotes([privateNote('seal', [makeRecord('seal', {})])]).length
 
+/** The note that seals all others and the headers with checksums; it is the last. */
 export function sealNote(sealed: Sealed): Uint8Array {
   const kind = recordKindNamed('seal')
   const values = {

@@ -10,6 +10,7 @@ import type { MessageOf, MessageType } from '../../lib/protobuf-schema.js'
 import type { Memory } from '../../model/memory.js'
 import { decodeImageFile, type ImageFile, messagesOf } from './image-file.js'
 
+/** The files of one image directory, each decoded when it is first asked for. */
 export class CriuDirectory {
   readonly path: string
   /** Memory as it was read, by pid: a writer copies the files of what is still the same. */

@@ -92,6 +92,7 @@ export function entryLength(reader: ByteReader, file?: string): number {
   return length
 }
 
+/** The bytes of a file. What was decoded and not changed becomes the same bytes. */
 export function encodeImageFile(image: ImageFile): Uint8Array {
   // From the last entry to the first: the writer knows each length when it is needed.
   const writer = new ReverseWriter()

@@ -17,6 +17,7 @@ export function base64Lines(bytes: Uint8Array): string {
   return lines
 }
 
+/** @throws UnreadableError for what is no text. */
 export function fromBase64(text: unknown, what: string): Uint8Array {
   if (typeof text !== 'string')
     throw new UnreadableError(`${what} should be base64 text`, { found: typeof text })

@@ -42,6 +42,7 @@ export interface JsonOptions {
 
 type JsonObject = Record<string, unknown>
 
+/** The JSON of an image file as crit has it. */
 export function imageToJson(image: ImageFile, options: JsonOptions = {}): JsonObject {
   const entries = image.entries.map(entry => {
     const json = messageToJson(entry.type, entry.message, options.readable ?? false)

@@ -31,6 +31,7 @@ export interface NewRecords {
   readonly losses: readonly Loss[]
 }
 
+/** The records of an image that had none: an image of another format. */
 export function newImageRecords(image: ProcessImage, files: FilesToWrite): NewRecords {
   const losses: Loss[] = []
   const made: [string, string, Entry[]][] = [

@@ -23,6 +23,7 @@ const kindOfMode: ReadonlyMap<number, Kind> = new Map([
   [0o060000, 'block-device'],
 ])
 
+/** The open files of a directory, by the id that descriptors name them with. */
 export class CriuFiles {
   readonly #directory: CriuDirectory
   readonly #entries: ReadonlyMap<number, FileEntry>

@@ -32,6 +32,7 @@ export const advices: ReadonlyArray<readonly [bit: number, name: string]> = [
   [18, 'wipeonfork'],
 ]
 
+/** The marks of an address space: where code, data, heap, stack and arguments begin and end. */
 export function readLayout(mm: AddressSpace): AddressSpaceLayout {
   const auxv: [bigint, bigint][] = []
   for (let i = 0; i + 1 < mm.mm_saved_auxv.length; i += 2)

@@ -73,6 +73,7 @@ const CET = 11
 /** NATIVE of `user_x86_regs_mode`: a 64-bit task. */
 const NATIVE = 1
 
+/** The registers of a thread as the model has them. */
 export function readX86Registers(info: X86Info): RegisterSet {
   const general = new Map(x86Names.map(([model, criu]) => [model, info.gpregs[criu] as bigint]))
   return { general, vector: readX86Vector(info.fpregs) }
@@ -185,6 +186,7 @@ function setWords(view: DataView, offset: number, words: readonly number[], most
   for (let i = 0; i < Math.min(words.length, most); i++) view.setUint32(offset + 4 * i, words[i]!, true)
 }
 
+/** The same. @throws UnreadableError for another number of registers than the ISA has. */
 export function readAarch64Registers(info: Aarch64Info): RegisterSet {
   const { gpregs, fpsimd } = info
   if (gpregs.regs.length !== 31 || fpsimd.vregs.length !== 64)
@@ -198,6 +200,7 @@ export function readAarch64Registers(info: Aarch64Info): RegisterSet {
   return { general, vector: { isa: 'aarch64', v, fpsr: fpsimd.fpsr, fpcr: fpsimd.fpcr } }
 }
 
+/** CRIU's record of `registers`; what the model does not hold comes from `before`. */
 export function writeAarch64Registers(
   registers: RegisterSet,
   clearTidAddress: bigint,

@@ -23,6 +23,7 @@ const byPath: ReadonlySet<FileDescription['kind']> = new Set([
   'block-device',
 ])
 
+/** The open files of a new directory: the records of the old one, and new ones for what is new. */
 export class FilesToWrite {
   readonly #base: CriuFiles | undefined
   readonly #entries = new Map<number, FileEntry>()

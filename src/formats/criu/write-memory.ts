@@ -15,6 +15,7 @@ import type { FilesToWrite } from './write-files.js'
 /** SUID_DUMP_USER: what prctl(PR_GET_DUMPABLE) says of an ordinary process. */
 const DUMPABLE = 1
 
+/** The record of a process's address space; what the model does not hold comes from `base`. */
 export function writeAddressSpace(
   process: Process,
   base: AddressSpace | undefined,

@@ -75,6 +75,7 @@ export class Section {
   }
 }
 
+/** The sections of an m5.cpt, in their order, with what is not understood. */
 export class CheckpointText {
   /** Lines before the first section. */
   readonly preamble: string[] = []

@@ -41,6 +41,7 @@ export function readState(
   return readTable(gem5Table, new TimedFields(text, timing))
 }
 
+/** @throws UnreadableError; LossError for more than one CPU. */
 export async function readGem5(
   location: string,
   options: { readonly clock?: number } = {},

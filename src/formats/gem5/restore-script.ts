@@ -14,6 +14,7 @@ export interface RestoreConfiguration {
   readonly era: Gem5Era
 }
 
+/** The file beside a checkpoint that says how to go on with it: a script for v24, steps for 2011. */
 export function restoreScript(configuration: RestoreConfiguration): { name: string; content: string } {
   return configuration.era === '2011'
     ? { name: 'restore.txt', content: steps2011(configuration) }

@@ -10,6 +10,7 @@ import type { Cpu } from '../../model/machine.js'
 
 const bit = (value: number, at: number) => (value >> at) & 1
 
+/** Access rights as VMX has them → gem5's 16 bits. */
 export function toSegAttributes(rights: number): number {
   const type = rights & 15
   const codeOrData = bit(rights, 4)
@@ -35,6 +36,7 @@ export function toSegAttributes(rights: number): number {
   )
 }
 
+/** The other way. */
 export function fromSegAttributes(attributes: number): number {
   return (
     ((attributes >> 8) & 15) |

@@ -8,6 +8,7 @@ import { limits } from '../../lib/limits.js'
 import { type PickleValue, readPickle, type StringTree, writePickle } from '../../lib/pickle.js'
 import { CheckpointText } from './checkpoint-text.js'
 
+/** The pickle of all sections and keys, as m5parse.py makes it. */
 export function skeletonOf(text: CheckpointText): Uint8Array {
   const tree: StringTree = new Map(
     text

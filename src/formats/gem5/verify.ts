@@ -11,6 +11,7 @@ import { checkpointFolder } from './machine.js'
 import { fromSegAttributes, toSegAttributes } from './segment-attributes.js'
 import { ATTRIBUTES } from './table/segments.js'
 
+/** The problems found; none when it is sound. @throws UnreadableError when it cannot be read at all. */
 export function verifyGem5(location: string): string[] {
   const folder = checkpointFolder(location)
   const text = CheckpointText.read(path.join(folder, 'm5.cpt'))

@@ -80,6 +80,7 @@ function differences({ source, record, memoryOffset }: MicroVmFile): string[] {
   return problems
 }
 
+/** `length` bytes in blocks of 1 MiB. */
 export function* blocks(source: FileSource, offset: number, length: number): Generator<Uint8Array> {
   const size = 1 << 20
   for (let done = 0; done < length; done += size)

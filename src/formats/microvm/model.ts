@@ -6,6 +6,7 @@ import { type Extent, Memory } from '../../model/memory.js'
 import { openMicroVmFile } from './image-file.js'
 import { fileKinds, type MicroVmRecord } from './record.js'
 
+/** @throws UnreadableError */
 export function readMicroVm(path: string): MachineImage {
   const { source, record, memoryOffset } = openMicroVmFile(path)
   const extents: Extent[] = []

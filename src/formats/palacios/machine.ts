@@ -82,6 +82,7 @@ export function palaciosOptions({ options }: WriteOptions, apicClock = DEFAULT_C
   }
 }
 
+/** @throws UnreadableError */
 export async function readPalacios(directory: string, options: PalaciosOptions): Promise<MachineImage> {
   const { contexts, form } = readCheckpoint(directory)
   const fields = new PalaciosFields(contexts, options.timing, directory)
@@ -146,6 +147,7 @@ function enterHalt(cpu: Cpu, memory: Memory): Cpu {
   return found ? { ...cpu, rip: cpu.rip - 1n } : cpu
 }
 
+/** @throws LossError for a machine that Palacios cannot have, UsageError */
 export async function writePalacios(
   image: MachineImage,
   target: string,
@@ -204,6 +206,7 @@ export function patchContexts(
   return lossesBetween(state, after)
 }
 
+/** Each context as a file of `folder`. */
 export function writeContexts({ contexts, form }: Checkpoint, folder: string): void {
   for (const context of contexts)
     fs.writeFileSync(
@@ -214,6 +217,7 @@ export function writeContexts({ contexts, form }: Checkpoint, folder: string): v
 }
 
 const DUMP_BLOCK_BYTES = 1 << 20
+/** The first `length` bytes of memory as a raw file, with holes for zeros. */
 export function writeDump(memory: Memory, length: number, file: string): void {
   const fd = fs.openSync(file, 'wx', 0o600)
   try {

@@ -18,6 +18,7 @@ import { formatBinary, formatText, isBinary, MAX_TAG_BYTES, newContext } from '.
 const RAM_TAG = /^memory_img\d*$/
 const CHUNK_BYTES = 1 << 20
 
+/** The memory in a `memory_img` of either form. @throws UnreadableError */
 export function memoryImage(file: string): Memory {
   const source = new FileSource(file)
   let memory = Memory.empty

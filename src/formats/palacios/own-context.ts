@@ -65,6 +65,7 @@ const rows: readonly OwnRow[] = [
 ]
 const FEATURES = 'CPU_FEATURES'
 
+/** The context with what Palacios has no field for. */
 export function ownContext(state: MachineState, features: ReadonlySet<string> | undefined): Context {
   const records = rows.flatMap(({ tag, write }) => {
     const bytes = write(state)

@@ -90,11 +90,13 @@ function digits(text: string): Uint8Array | undefined {
   return hex.length % 2 === 0 && /^[0-9a-fA-F]*$/.test(hex) ? Buffer.from(hex, 'hex') : undefined
 }
 
+/** The file of a context in text form; records that were read are as they were. */
 export function formatText(context: Context): Uint8Array {
   const text = context.records.map(({ tag, data, text }) => text ?? canonical(tag, data)).join('')
   return Buffer.concat([Buffer.from(context.heading + text, 'latin1'), context.tail])
 }
 
+/** Which of the two forms a file has, by its first bytes. */
 export function isBinary(head: Uint8Array): boolean {
   return head.length >= 4 && Buffer.from(head).readUInt32LE(0) === RECORD_MAGIC
 }
@@ -130,6 +132,7 @@ export function parseBinary(bytes: Uint8Array, key: string, file?: string): Cont
   return { key, records, tail: bytes.subarray(at), heading: headingOf(key) }
 }
 
+/** The file of a context in binary form. */
 export function formatBinary({ records, tail }: Context): Uint8Array {
   const parts: Uint8Array[] = []
   for (const { tag, data } of records) {

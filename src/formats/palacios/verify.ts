@@ -7,6 +7,7 @@ import { DEVICE_ID_BYTES, signatures, tagLengths, tagOrder } from './layout.js'
 import { readCheckpoint } from './machine.js'
 import type { Context } from './records.js'
 
+/** The problems found; none when it is sound. @throws UnreadableError when it cannot be read at all. */
 export function verifyPalacios(directory: string): string[] {
   const { contexts } = readCheckpoint(directory)
   const fields = new PalaciosFields(contexts, { apicClock: 1e9, paging: undefined }, directory)

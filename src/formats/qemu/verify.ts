@@ -10,6 +10,7 @@ import { qemuTable, virtualNow } from './table.js'
 /** The mode bits; CPL is worked out anew when the stream is loaded. */
 const MODE_FLAGS = 0xcff0n
 
+/** The problems found; none when it is sound. @throws UnreadableError when it cannot be read at all. */
 export function verifyQemu(path: string): string[] {
   const stream = openStream(path)
   try {

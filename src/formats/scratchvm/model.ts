@@ -17,6 +17,7 @@ export function readScratchRecord(path: string): { record: ScratchRecord; source
   return { source, record: decodeScratch(source.read(0, Math.min(source.size, IMAGE_SIZE + 1)), path) }
 }
 
+/** @throws UnreadableError */
 export function readScratch(path: string): MachineImage {
   const { record, source } = readScratchRecord(path)
   const open = record.files.slice(0, record.fileCount)

@@ -28,6 +28,7 @@ export function timeLeft({ process }: Guest, asked: bigint | undefined): bigint 
   return asked === undefined ? undefined : (process.waitLeft ?? asked)
 }
 
+/** The other way: writes nanoseconds as a timespec or timeval. */
 export function setDuration(guest: Guest, address: bigint, nanoseconds: bigint, unit: bigint): void {
   guest.memory.setU64(address, nanoseconds / BILLION)
   guest.memory.setU64(address + 8n, (nanoseconds % BILLION) / (BILLION / unit))
@@ -46,6 +47,7 @@ export function withMask(guest: Guest, mask: bigint | undefined, wait: () => num
   return result
 }
 
+/** The signal mask at an address; undefined at NULL. */
 export function maskAt(guest: Guest, address: bigint): bigint | undefined {
   return address === 0n ? undefined : guest.memory.u64(address)
 }
