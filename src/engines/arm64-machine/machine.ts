@@ -19,6 +19,7 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { HostError, ImagoError, PeerError } from '../../lib/errors.js'
 import { requirePart } from '../../lib/parts.js'
+import { programsNamed } from '../../lib/search-path.js'
 import { type Answer, ask, quote } from './agent.js'
 import { guestTar, tar, unpacks } from './tar.js'
 
@@ -276,10 +277,10 @@ function isMachine(pid: number, folder: string): boolean {
 }
 
 function findProgram(): string {
-  const folder = (process.env.PATH ?? '').split(':').find(place => fs.existsSync(path.join(place, PROGRAM)))
-  if (folder === undefined)
+  const [program] = programsNamed(PROGRAM)
+  if (program === undefined)
     throw new HostError(`${PROGRAM} is not installed`, { hint: 'apt-get install qemu-system-arm' })
-  return path.join(folder, PROGRAM)
+  return program
 }
 
 function freePort(): Promise<number> {

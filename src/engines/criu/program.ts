@@ -11,6 +11,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { HostError } from '../../lib/errors.js'
 import { findPart } from '../../lib/parts.js'
+import { programsNamed } from '../../lib/search-path.js'
 
 export interface CriuProgram {
   /** What the user knows it by: a path, or the part of the cache. */
@@ -46,11 +47,8 @@ export function findPrograms(): CriuProgram[] {
         ],
       })
     }
-    for (const folder of [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/usr/local/sbin']) {
-      const file = path.join(folder, 'criu')
-      if (folder && fs.existsSync(file) && !candidates.some(each => each.origin === file))
-        candidates.push({ origin: file, command: [file] })
-    }
+    for (const file of new Set(programsNamed('criu', ['/usr/sbin', '/usr/local/sbin'])))
+      candidates.push({ origin: file, command: [file] })
   }
   return candidates
     .map(candidate => ({ ...candidate, version: versionOf(candidate.command) ?? '' }))

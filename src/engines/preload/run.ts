@@ -5,6 +5,7 @@ import path from 'node:path'
 import { FileSource } from '../../lib/byte-source.js'
 import { EM, PT, readElfHeader, readProgramHeaders } from '../../lib/elf-header.js'
 import { HostError, UsageError } from '../../lib/errors.js'
+import { isProgram, programsNamed } from '../../lib/search-path.js'
 import { nativePart } from './native-parts.js'
 
 export interface RunOptions {
@@ -18,18 +19,8 @@ export interface RunOptions {
 }
 
 /** The program's file, found as a shell finds it. @throws UsageError when there is none. */
-export function findProgram(name: string, searchPath = process.env.PATH ?? '/usr/bin:/bin'): string {
-  const candidates = name.includes('/')
-    ? [path.resolve(name)]
-    : searchPath.split(':').map(folder => path.resolve(folder || '.', name))
-  const found = candidates.find(file => {
-    try {
-      fs.accessSync(file, fs.constants.X_OK)
-      return fs.statSync(file).isFile()
-    } catch {
-      return false
-    }
-  })
+export function findProgram(name: string): string {
+  const [found] = name.includes('/') ? [path.resolve(name)].filter(isProgram) : programsNamed(name)
   if (found === undefined) throw new UsageError(`no program '${name}'`, { hint: 'give its path' })
   return found
 }

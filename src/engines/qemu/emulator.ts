@@ -13,6 +13,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { HostError, PeerError } from '../../lib/errors.js'
+import { programsNamed } from '../../lib/search-path.js'
 import { QmpClient } from './qmp.js'
 import { SerialFile } from './serial-file.js'
 
@@ -136,8 +137,7 @@ export class Emulator {
 
 /** Path of qemu-system-x86_64, or undefined. */
 export function findProgram(): string | undefined {
-  const folder = (process.env.PATH ?? '').split(':').find(place => fs.existsSync(path.join(place, PROGRAM)))
-  return folder === undefined ? undefined : path.join(folder, PROGRAM)
+  return programsNamed(PROGRAM)[0]
 }
 
 function requireProgram(): string {
