@@ -41,7 +41,7 @@ function installKick(): void {
 }
 
 /** How a guest's thread is made. It closes descriptors behind Node's back; Node must not close their numbers once more. */
-const WORKER_OPTIONS = { trackUnmanagedFds: false } as const
+export const WORKER_OPTIONS = { trackUnmanagedFds: false } as const
 
 export interface MicroVmOptions {
   readonly engine: EngineName
