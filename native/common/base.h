@@ -15,8 +15,9 @@
 
 #define PAGE 4096ul
 #define NANOSECONDS 1000000000ul
-#define ERROR_INTERRUPTED (-4)
+#define ERROR_NOT_THERE (-2)
 #define ERROR_NO_SUCH_PROCESS (-3)
+#define ERROR_INTERRUPTED (-4)
 #define ERROR_NO_CHILD (-10)
 #define ERROR_WOULD_BLOCK (-11)
 #define ERROR_INVALID (-22)

@@ -55,6 +55,22 @@ static int open_nameless(const struct note_description *description) {
   return again;
 }
 
+/* A folder without a name, empty as a deleted one is: made where it was, so that /proc tells the same, or in /tmp. */
+long open_nameless_folder(const char *path, uint32_t flags) {
+  TEXT(made, 64);
+  put(&made, "/tmp/imago-folder-"), put_decimal(&made, call(getpid));
+  const char *const places[] = {path, made.start};
+  long fd = 0;
+  for (int i = 0; i < 2; i++) {
+    fd = call(mkdirat, AT_FDCWD, places[i], 0700);
+    if (failed(fd)) continue;
+    fd = call(openat, AT_FDCWD, places[i], flags | O_DIRECTORY | O_CLOEXEC, 0);
+    call(unlinkat, AT_FDCWD, places[i], AT_REMOVEDIR);
+    break;
+  }
+  return fd;
+}
+
 /* The policy for a file that is not as it was: longer, shorter, or written to. */
 static void settle_changes(const struct note_description *description, const char *path) {
   struct statx stat;
@@ -80,7 +96,7 @@ static int open_named(const struct note_description *description) {
   const uint32_t flags = description->flags & ~(uint32_t)(O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY);
   if (description->kind == DESCRIPTION_KIND_REGULAR) settle_changes(description, path);
   long fd = call(openat, AT_FDCWD, path, flags | O_NOCTTY | O_CLOEXEC, 0);
-  if (fd == -2 /* ENOENT */ && description->kind == DESCRIPTION_KIND_REGULAR && description->state & DESCRIPTION_FLAG_CONTENT_KEPT) {
+  if (fd == ERROR_NOT_THERE && description->kind == DESCRIPTION_KIND_REGULAR && description->state & DESCRIPTION_FLAG_CONTENT_KEPT) {
     const long made = call(openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, description->mode & 07777);
     if (failed(made)) die(EXIT_FAILED, "a file that it had open is gone, and cannot be made again", path, made);
     write_content(description, made, 0);
@@ -88,6 +104,10 @@ static int open_named(const struct note_description *description) {
     call(close, made);
     remark("a file was gone, and is made again from the image", path);
     fd = call(openat, AT_FDCWD, path, flags | O_NOCTTY | O_CLOEXEC, 0);
+  }
+  if (fd == ERROR_NOT_THERE && description->kind == DESCRIPTION_KIND_DIRECTORY) {
+    fd = open_nameless_folder(path, flags);
+    if (!failed(fd)) remark("a folder that it had open is gone: it has an empty one without a name", path);
   }
   if (failed(fd)) die(EXIT_FAILED, "cannot open a file that it had open", path, fd);
   return fd;

@@ -1,13 +1,30 @@
 /* Words to the user, and memory that is never given back one by one. */
 #include "restore.h"
 
+/* Errors that a user may mend, in the words of errno(3). */
+static const struct { long number; const char *words; } errors[] = {
+  {1, "operation not permitted"}, {2, "no such file or directory"}, {5, "input/output error"},
+  {12, "cannot allocate memory"}, {13, "permission denied"}, {16, "busy"}, {17, "it exists already"}, {20, "not a directory"},
+  {21, "is a directory"}, {23, "too many open files in the system"}, {24, "too many open files"}, {26, "text file busy"},
+  {28, "no space left on device"}, {30, "read-only file system"}, {36, "file name too long"}, {40, "too many links"}, {122, "disk quota exceeded"},
+};
+
+static void put_error(struct text *text, long number) {
+  for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
+    if (errors[i].number == number) {
+      put(text, errors[i].words);
+      return;
+    }
+  put(text, "error "), put_decimal(text, number);
+}
+
 /* To imago where it listens, to the terminal otherwise. */
 static void say(const char *kind, const char *what, const char *subject, long error) {
   TEXT(text, 1024);
   if (settings.report < 0) put(&text, "myrestart: ");
   put(&text, kind), put(&text, what);
   if (subject != 0 && subject[0] != 0) put(&text, ": "), put(&text, subject);
-  if (error != 0) put(&text, " (error "), put_decimal(&text, error < 0 ? -error : error), put(&text, ")");
+  if (error != 0) put(&text, " ("), put_error(&text, error < 0 ? -error : error), put(&text, ")");
   put(&text, "\n");
   call(write, settings.report < 0 ? 2 : settings.report, text.start, text.at - text.start);
 }

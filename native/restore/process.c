@@ -64,11 +64,24 @@ static void restore_actions(void) {
   }
 }
 
+/* To the folder that it worked in; of a deleted one /proc has told so behind its name. */
+static void enter_folder(void) {
+  static const char deleted[] = " (deleted)";
+  struct note_string name = image.process.working_directory;
+  const char *folder = text_of(NOTE_TYPE_PROCESS, name);
+  long result = call(chdir, folder);
+  if (result == ERROR_NOT_THERE && name.length >= sizeof deleted && same_text(folder + name.length - (sizeof deleted - 1), deleted)) {
+    name.length -= sizeof deleted - 1;
+    const long fd = open_nameless_folder(text_of(NOTE_TYPE_PROCESS, name), 0);
+    result = failed(fd) ? fd : call(fchdir, fd);
+    if (!failed(fd)) call(close, fd);
+  }
+  if (failed(result)) die(EXIT_FAILED, "cannot go to the program's working directory", folder, result);
+}
+
 void restore_process(void) {
   const struct note_process *process = &image.process;
-  const char *folder = text_of(NOTE_TYPE_PROCESS, process->working_directory);
-  const long result = call(chdir, folder);
-  if (failed(result)) die(EXIT_FAILED, "cannot go to the program's working directory", folder, result);
+  enter_folder();
   call(umask, process->umask);
   call(personality, process->personality);
   call(prctl, PR_SET_TIMERSLACK, process->timer_slack, 0, 0, 0);

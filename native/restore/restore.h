@@ -80,6 +80,7 @@ void become_process(void);
 extern bool has_same_pid;
 /* files.c */
 void restore_files(void);
+long open_nameless_folder(const char *path, uint32_t flags);
 int descriptor_for_inode(uint64_t inode);
 void finish_files(void);
 /* memory.c, vdso.c */

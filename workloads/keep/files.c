@@ -21,7 +21,7 @@ int main(void) {
   lseek(plain, 4, SEEK_SET);
   const int twin = dup(plain), other = open("plain", O_RDONLY | O_CLOEXEC);
   lseek(other, 7, SEEK_SET);
-  const int log = make("log", "one\n", O_WRONLY | O_APPEND);
+  const int log = make("journal", "one\n", O_WRONLY | O_APPEND);
   const int high = fcntl(log, F_DUPFD, 700);
   const int folder = open(".", O_RDONLY | O_DIRECTORY);
   const int gone = make("gone", "content of a deleted file", O_RDWR);
@@ -45,8 +45,18 @@ int main(void) {
   struct flock shared = {.l_type = F_RDLCK, .l_start = 0, .l_len = 0};
   check(fcntl(owned, F_OFD_SETLK, &shared) == 0, "open file description lock");
 
+  mkdir("away", 0755);
+  const int away = open("away", O_RDONLY | O_DIRECTORY);
+  check(getcwd(home, sizeof home) != 0 && chdir("away") == 0 && rmdir("../away") == 0, "a deleted folder");
+
   wait_for_go();
 
+  char name[4096] = {0};
+  struct stat empty;
+  check(getcwd(name, sizeof name) == 0 && errno == ENOENT, "the working directory is deleted");
+  check(readlink("/proc/self/cwd", name, sizeof name - 1) > 0 && strstr(name, "/away (deleted)") != 0, "its name: %s", name);
+  check(fstat(away, &empty) == 0 && S_ISDIR(empty.st_mode) && empty.st_nlink == 0, "deleted folder");
+  check(chdir(home) == 0 && access("away", F_OK) != 0, "a deleted folder came back");
   char byte = 0;
   check(lseek(plain, 0, SEEK_CUR) == 4, "offset: %ld", lseek(plain, 0, SEEK_CUR));
   check(read(twin, &byte, 1) == 1 && byte == '4' && lseek(plain, 0, SEEK_CUR) == 5, "copies of a descriptor share its offset");
@@ -55,12 +65,12 @@ int main(void) {
   check(fcntl(other, F_GETFD) == FD_CLOEXEC && fcntl(plain, F_GETFD) == 0, "close-on-exec");
   check(fcntl(log, F_GETFL) & O_APPEND, "append flag");
   check(write(high, "two\n", 4) == 4, "write to a high descriptor");
-  const int look = open("log", O_RDONLY);
+  const int look = open("journal", O_RDONLY);
   check(holds(look, "one\ntwo\n"), "appended");
   struct stat here, there;
   fstat(folder, &here);
   stat(".", &there);
-  check(here.st_ino == there.st_ino && openat(folder, "log", O_RDONLY) >= 0, "folder");
+  check(here.st_ino == there.st_ino && openat(folder, "journal", O_RDONLY) >= 0, "folder");
   check(lseek(gone, 0, SEEK_CUR) == 8 && holds(gone, "content of a deleted file"), "deleted file");
   check(write(gone, "X", 1) == 1 && holds(gone, "content Xf a deleted file"), "writing to a deleted file");
   check(access("gone", F_OK) != 0, "a deleted file came back");
@@ -72,7 +82,7 @@ int main(void) {
   const int again = open("plain", O_RDONLY);
   check(flock(again, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK, "flock");
   struct flock ask = {.l_type = F_RDLCK, .l_start = 0, .l_len = 0};
-  const int asking = open("log", O_RDWR), asking_owned = open("owned", O_RDWR);
+  const int asking = open("journal", O_RDWR), asking_owned = open("owned", O_RDWR);
   check(fcntl(asking, F_OFD_GETLK, &ask) == 0 && ask.l_type == F_WRLCK && ask.l_start == 2 && ask.l_len == 5 && ask.l_pid == getpid(),
         "lock: type %d, %ld+%ld", ask.l_type, (long)ask.l_start, (long)ask.l_len);
   ask = (struct flock){.l_type = F_WRLCK};
