@@ -31,10 +31,8 @@ export async function keepRunning(
   let count = 0
   const take = async () => {
     try {
-      const output = options.output
-        ?.replace(/%n/g, String(++count))
-        .replace(/%p/g, String(child.pid))
-        .replace(/%%/g, '%')
+      const values: Record<string, string> = { '%n': String(++count), '%p': String(child.pid), '%%': '%' }
+      const output = options.output?.replace(/%[np%]/g, word => values[word]!)
       const result = await checkpoint(child.pid!, { output, stop: false, compress: options.compress })
       options.onCheckpoint(result)
     } catch (error) {

@@ -10,11 +10,13 @@
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { getSystemErrorMap } from 'node:util'
 import { HostError, ImagoError, InterruptedError, LossError } from '../../lib/errors.js'
 import { lockFile } from '../../lib/libc.js'
 import { type CheckpointOptions, PATIENCE } from '../engine.js'
 import { allProcesses, liveProcess, zombieStatus } from '../live-process.js'
 import { exitStatus, holdProcess, queueSignal, queueSignalToFirstThread } from './libc.js'
+import { imagePath } from './output.js'
 import { firstThreadTakes, type Target } from './target.js'
 
 /** "imago" and our pid: the value that tells the library to look for our request (native/preload/options.c). */
@@ -59,8 +61,7 @@ export class Request {
     this.#innerReply = `/tmp/imago-reply-${program.innerPid}-${process.pid}`
     this.#reply = program.root + this.#innerReply
     this.#file = `${program.root}/tmp/imago-request-${program.innerPid}-${process.pid}`
-    const output = options.output === undefined ? undefined : path.resolve(options.output)
-    if (output?.includes('\n')) throw new HostError('the name of an image cannot hold a newline')
+    const output = options.output === undefined ? undefined : imagePath(options.output, program.root)
     const lines = [
       `reply ${this.#innerReply}`,
       output === undefined ? undefined : `output ${options.compress ? besides(output) : output}`,
@@ -124,7 +125,8 @@ export class Request {
           const fraction = Math.min(1, written / Math.max(1, about))
           onProgress?.(fraction * WRITTEN, `writing, ${Math.round(written / 2 ** 20)} MiB`)
         } else if (word === 'loss') losses.push(rest!)
-        else if (word === 'error') throw new ImagoError(`no checkpoint: ${rest}${this.#howWriterEnded()}`)
+        else if (word === 'error')
+          throw new ImagoError(`no checkpoint: ${inWords(rest!)}${this.#howWriterEnded()}`)
         else if (word === 'refused') throw refusal(losses)
         else if (word === 'done') {
           const [, pause, file] = /^(\d+) (.*)$/.exec(rest!)!
@@ -263,6 +265,10 @@ function sweep(root: string): void {
 }
 
 const isOld = (file: fs.Stats) => file.mtimeMs < Date.now() - JUST_MADE
+
+/** The reason with the words of errno(3) for "error NUMBER", at its end. */
+const inWords = (reason: string) =>
+  reason.replace(/error (\d+)$/, (number, errno) => getSystemErrorMap().get(-Number(errno))?.[1] ?? number)
 
 function refusal(losses: readonly string[]): LossError {
   return new LossError(

@@ -7,6 +7,7 @@ import { EM, PT, readElfHeader, readProgramHeaders } from '../../lib/elf-header.
 import { HostError, UsageError } from '../../lib/errors.js'
 import { isProgram, programsNamed } from '../../lib/search-path.js'
 import { nativePart } from './native-parts.js'
+import { imagePath } from './output.js'
 
 export interface RunOptions {
   /** Name of the images, with %p and %n. */
@@ -72,7 +73,7 @@ export function environmentFor(options: RunOptions): Record<string, string | und
   return {
     ...process.env,
     LD_PRELOAD: [library, process.env.LD_PRELOAD].filter(Boolean).join(':'),
-    ...(options.output === undefined ? {} : { IMAGO_OUTPUT: path.resolve(options.output) }),
+    ...(options.output === undefined ? {} : { IMAGO_OUTPUT: imagePath(options.output) }),
     ...(options.signal === undefined ? {} : { IMAGO_SIGNAL: String(options.signal) }),
     ...(flags.length === 0 ? {} : { IMAGO_OPTIONS: flags.join(',') }),
   }

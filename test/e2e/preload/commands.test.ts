@@ -80,6 +80,29 @@ describe('run, checkpoint, restore', () => {
     expect(imago(['verify', images[1]]).stdout).toContain('sound')
   })
 
+  test('a place where no image can be is refused in words, and the program goes on', async () => {
+    const folder = temporaryFolder()
+    const waiting =
+      '#include <unistd.h>\nint main(void) { write(1, "up", 2); while (access("go", F_OK) != 0) usleep(5000); return 7; }'
+    const program = compile(folder, 'waiting', waiting)
+    const child = start(folder, ['run', '--', program], 'out')
+    await until(() => read(folder, 'out') === 'up')
+    const missing = path.join(folder, 'no', 'image')
+    for (const [output, code, words] of [
+      [missing, 2, /no such folder for the image/],
+      [folder, 2, /a folder cannot be replaced/],
+      ['', 2, /needs a name/],
+      ['two\nlines', 2, /newline/],
+      ['/proc/image', 1, /cannot create the image: no such file or directory/],
+    ] as const) {
+      const refused = imago(['checkpoint', String(child.pid), '-o', output])
+      expect(refused).toMatchObject({ code, stderr: expect.stringMatching(words) })
+    }
+    expect(imago(['run', '-o', missing, '--', program])).toMatchObject({ code: 2, stdout: '' })
+    fs.writeFileSync(path.join(folder, 'go'), '')
+    await until(() => child.exitCode === 7)
+  })
+
   test('images at intervals, each restorable', async () => {
     const folder = temporaryFolder()
     const program = compile(folder, 'counter', counter)
