@@ -6,20 +6,17 @@
  *
  * And how long a program runs from one poll to the next at worst: from SIGUSR2 until it sleeps, at moments of a run.
  *
- *   npm run bench -- cc-overhead [--runs 15] [NAME…]
+ *   npm run bench -- cc-overhead [--rounds 15] [NAME…]
  */
 import { spawn, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
-import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { columns, durationText } from '../dist/cli/output.js'
-import { packageRoot } from '../dist/lib/parts.js'
 import { Tools, targets } from '../dist/toolchain/tools.js'
+import { commandLine, median, root, temporaryFolder } from './helpers/measuring.mjs'
 
-const words = process.argv.slice(2)
-const runsAt = words.indexOf('--runs')
-const runs = runsAt < 0 ? 15 : Number(words.splice(runsAt, 2)[1])
+const { rounds, words } = commandLine({ rounds: 15 })
 
 /** Workload, its arguments, and what is asked of it. */
 const programs = [
@@ -33,7 +30,7 @@ const programs = [
 ].filter(([name]) => words.length === 0 || words.some(word => name.includes(word)))
 
 const tools = new Tools()
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-bench-'))
+const folder = temporaryFolder()
 
 async function compilePlain(source, output) {
   const musl = tools.libraries('x86-64')
@@ -83,38 +80,32 @@ async function timeToPark(program, args, after) {
   }
 }
 
-const median = values => values.sort((a, b) => a - b)[values.length >> 1]
-
 const rows = [['program', 'clang -O2', 'imago cc', 'ratio', 'of pairs', 'asked', 'parks in']]
-try {
-  for (const [name, args, asked] of programs) {
-    const source = path.join(packageRoot, 'workloads', `${name}.c`)
-    const [plain, ours] = [path.join(folder, 'plain'), path.join(folder, 'ours')]
-    await compilePlain(source, plain)
-    const made = spawnSync(path.join(packageRoot, 'imago'), ['cc', '-O2', source, '-o', ours], {
-      encoding: 'utf8',
-    })
-    if (made.status !== 0) throw new Error(made.stderr)
-    const times = { plain: [], ours: [] }
-    for (let i = 0; i < runs; i++) {
-      times.plain.push(userTime(plain, args))
-      times.ours.push(userTime(`${ours}_x86-64`, args))
-    }
-    const [a, b] = [Math.min(...times.plain), Math.min(...times.ours)]
-    const ratio = median(times.ours.map((time, i) => time / times.plain[i]))
-    const waits = []
-    for (let i = 0; i < 10; i++) waits.push(await timeToPark(`${ours}_x86-64`, args, 5 + (i * b) / 20))
-    rows.push([
-      `${path.basename(name)} ${args.join(' ')}`,
-      durationText(a),
-      durationText(b),
-      (b / a).toFixed(2),
-      ratio.toFixed(2),
-      `${asked}`,
-      durationText(Math.max(...waits.filter(wait => wait !== undefined))),
-    ])
+for (const [name, args, asked] of programs) {
+  const source = path.join(root, 'workloads', `${name}.c`)
+  const [plain, ours] = [path.join(folder, 'plain'), path.join(folder, 'ours')]
+  await compilePlain(source, plain)
+  const made = spawnSync(path.join(root, 'imago'), ['cc', '-O2', source, '-o', ours], {
+    encoding: 'utf8',
+  })
+  if (made.status !== 0) throw new Error(made.stderr)
+  const times = { plain: [], ours: [] }
+  for (let i = 0; i < rounds; i++) {
+    times.plain.push(userTime(plain, args))
+    times.ours.push(userTime(`${ours}_x86-64`, args))
   }
-} finally {
-  fs.rmSync(folder, { recursive: true, force: true })
+  const [a, b] = [Math.min(...times.plain), Math.min(...times.ours)]
+  const ratio = median(times.ours.map((time, i) => time / times.plain[i]))
+  const waits = []
+  for (let i = 0; i < 10; i++) waits.push(await timeToPark(`${ours}_x86-64`, args, 5 + (i * b) / 20))
+  rows.push([
+    `${path.basename(name)} ${args.join(' ')}`,
+    durationText(a),
+    durationText(b),
+    (b / a).toFixed(2),
+    ratio.toFixed(2),
+    `${asked}`,
+    durationText(Math.max(...waits.filter(wait => wait !== undefined))),
+  ])
 }
 console.log(columns(rows, { right: [1, 2, 3, 4, 5, 6] }))

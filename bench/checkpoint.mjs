@@ -14,24 +14,14 @@
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
-import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import { commandLine, median, root, temporaryFolder } from './helpers/measuring.mjs'
 
-const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..')
-const { values } = parseArgs({
-  options: {
-    sizes: { type: 'string', default: '64,1024,4096' },
-    kinds: { type: 'string', default: 'random,zero' },
-    rounds: { type: 'string', default: '3' },
-  },
-})
+const { sizes, kinds, rounds } = commandLine({ sizes: '64,1024,4096', kinds: 'random,zero', rounds: 3 })
 const imago = path.join(root, 'imago')
 const restorer = execFileSync(imago, ['path', 'myrestart'], { encoding: 'utf8' }).trim()
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-bench-'))
-process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }))
+const folder = temporaryFolder()
 const program = path.join(folder, 'memory')
 execFileSync('gcc', ['-O2', '-o', program, path.join(root, 'workloads/bench/memory.c')])
 
@@ -182,7 +172,6 @@ function pidsOf(binary) {
     .map(Number)
 }
 
-const median = numbers => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]
 const figures = ['pause', 'total', 'restore', 'size']
 const standstill = path.join(folder, 'standstill')
 execFileSync('gcc', ['-O2', '-o', standstill, path.join(root, 'workloads/bench/standstill.c')])
@@ -193,14 +182,14 @@ tellStandstill('python3 with a log', 'python3', [
   '50',
 ])
 console.log(
-  `medians of ${values.rounds}; milliseconds, image in MiB${criuCommand ? '' : '; no criu on this host: npm run setup -- criu'}`,
+  `medians of ${rounds}; milliseconds, image in MiB${criuCommand ? '' : '; no criu on this host: npm run setup -- criu'}`,
 )
 console.log(`size  kind    tool   ${[...figures, 'least'].map(name => name.padStart(10)).join('')}`)
-for (const size of values.sizes.split(',').map(Number))
-  for (const kind of values.kinds.split(',')) {
+for (const size of sizes.split(',').map(Number))
+  for (const kind of kinds.split(',')) {
     const medians = {}
     const samples = { imago: [], criu: [] }
-    for (let round = 0; round < Number(values.rounds); round++)
+    for (let round = 0; round < rounds; round++)
       for (const name of criuCommand ? ['imago', 'criu'] : ['imago'])
         samples[name].push(await measure(engines[name], size, kind))
     for (const name of Object.keys(samples).filter(each => samples[each].length > 0)) {

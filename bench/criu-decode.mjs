@@ -11,8 +11,8 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { performance } from 'node:perf_hooks'
+import { commandLine, median, root, temporaryFolder } from './helpers/measuring.mjs'
 
-const root = path.resolve(import.meta.dirname, '..')
 const load = name => import(path.join(root, 'dist', name))
 const { encodeImageFile, decodeImageFile } = await load('formats/criu/image-file.js')
 const { kindByName } = await load('formats/criu/image-kinds.js')
@@ -20,8 +20,7 @@ const { PageMapCursor } = await load('formats/criu/page-map.js')
 const { pagemap_entry, pagemap_head } = await load('formats/criu/schema/memory.js')
 const { findPart } = await load('lib/parts.js')
 
-const flag = process.argv.indexOf('--rounds')
-const rounds = flag < 0 ? 5 : Number(process.argv[flag + 1])
+const { rounds } = commandLine({ rounds: 5 })
 const ENTRIES = 262_144
 const GIGABYTES = 4
 const crit = findPart('crit')
@@ -30,8 +29,7 @@ if (crit === undefined) {
   process.exit(5)
 }
 
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-bench-'))
-process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }))
+const folder = temporaryFolder()
 
 /** A page map as criu 4.1 writes it: one page, then a gap of one. */
 function pageMap(entries, pagesAnEntry) {
@@ -48,7 +46,6 @@ function pageMap(entries, pagesAnEntry) {
   return encodeImageFile({ kind: kindByName.get('PAGEMAP'), framing: 'common', entries: list })
 }
 
-const median = values => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
 const seconds = value => `${value.toFixed(value < 1 ? 3 : 2)} s`
 
 /** Median wall time of a command in seconds, and its peak memory. */

@@ -8,26 +8,13 @@
  */
 import { execFileSync, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
-import os from 'node:os'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
 import zlib from 'node:zlib'
+import { commandLine, median, root, temporaryFolder } from './helpers/measuring.mjs'
 
-const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..')
-const { values } = parseArgs({
-  options: {
-    size: { type: 'string', default: '2048' },
-    filled: { type: 'string', default: '25' },
-    rounds: { type: 'string', default: '3' },
-  },
-})
-const megabytes = Number(values.size)
-const rounds = Number(values.rounds)
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-bench-'))
-process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }))
+const { size: megabytes, filled, rounds } = commandLine({ size: 2048, filled: 25, rounds: 3 })
+const folder = temporaryFolder()
 const at = name => path.join(folder, name)
-const median = numbers => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]
 
 const { openStream } = await import(path.join(root, 'dist/formats/qemu/read-stream.js'))
 const { CheckpointText } = await import(path.join(root, 'dist/formats/gem5/checkpoint-text.js'))
@@ -63,7 +50,7 @@ function makeStream(target) {
   }
   const extents = []
   for (let mb = 32; mb < megabytes; mb++)
-    if ((mb * 37) % 100 < Number(values.filled))
+    if ((mb * 37) % 100 < filled)
       extents.push({
         address: BigInt(mb) << 20n,
         length: 1 << 20,
@@ -99,7 +86,7 @@ function measure(label, words, bytes, cleanup) {
 }
 
 const imago = path.join(root, 'imago')
-console.log(`A QEMU machine of ${megabytes} MB, ${values.filled} % of it filled; median of ${rounds}`)
+console.log(`A QEMU machine of ${megabytes} MB, ${filled} % of it filled; median of ${rounds}`)
 makeStream(at('linux.qemu'))
 const bytes = megabytes * 1048576
 const clean = name => () => fs.rmSync(at(name), { recursive: true, force: true })

@@ -5,16 +5,11 @@
  *   npm run bench -- overhead [--rounds 9]
  */
 import { execFileSync } from 'node:child_process'
-import fs from 'node:fs'
-import os from 'node:os'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import { commandLine, median, root, temporaryFolder } from './helpers/measuring.mjs'
 
-const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..')
-const rounds = Number(parseArgs({ options: { rounds: { type: 'string', default: '9' } } }).values.rounds)
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-bench-'))
-process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }))
+const { rounds } = commandLine({ rounds: 9 })
+const folder = temporaryFolder()
 const program = path.join(folder, 'overhead')
 execFileSync('gcc', ['-O2', '-pthread', '-o', program, path.join(root, 'workloads/bench/overhead.c')])
 const library = execFileSync(path.join(root, 'imago'), ['path', 'libckpt.so'], { encoding: 'utf8' }).trim()
@@ -28,7 +23,6 @@ const start = preload => {
   execFileSync('/bin/true', { env: environment(preload) })
   return (performance.now() - began) * 1e6
 }
-const median = numbers => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]
 
 const row = (name, ...figures) =>
   console.log(`${name.padEnd(12)}${figures.map(figure => String(figure).padStart(12)).join('')}`)

@@ -6,10 +6,9 @@
  */
 import { execFileSync, spawn } from 'node:child_process'
 import fs from 'node:fs'
-import os from 'node:os'
 import path from 'node:path'
+import { median, root, temporaryFolder } from './helpers/measuring.mjs'
 
-const root = path.resolve(import.meta.dirname, '..')
 const load = name => import(path.join(root, 'dist', name))
 const { readImage } = await load('formats/registry.js')
 const { ProgramBinary } = await load('retarget/program-binary.js')
@@ -18,7 +17,7 @@ const { readProgram } = await load('toolchain/program.js')
 const { retargetImage } = await load('retarget/retarget-image.js')
 const engines = await Promise.all(['criu', 'preload'].map(name => load(`engines/${name}/engine.js`)))
 
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-bench-'))
+const folder = temporaryFolder()
 const source = `
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,52 +33,47 @@ int main(int argc, char **argv) {
 }
 `
 const sizes = process.env.IMAGO_FULL === '1' ? [16, 64, 256, 1024, 2048] : [16, 64, 256]
-const median = values => values.sort((a, b) => a - b)[values.length >> 1]
 const milliseconds = async work => {
   const start = performance.now()
   await work()
   return performance.now() - start
 }
-try {
-  fs.writeFileSync(path.join(folder, 'fill.c'), source)
-  const program = path.join(folder, 'fill')
-  execFileSync(path.join(root, 'imago'), ['cc', '-O2', `${program}.c`, '-o', program])
-  console.log('format  MiB    transform   whole retarget (image written)   in place     cp of the image')
-  for (const { engine } of engines)
-    for (const size of sizes) {
-      const out = path.join(folder, 'out')
-      const fd = fs.openSync(out, 'w')
-      const child = spawn(`${program}_x86-64`, [String(size)], { detached: true, stdio: ['ignore', fd, fd] })
-      fs.closeSync(fd)
-      while (!fs.readFileSync(out, 'utf8').includes('ready')) await new Promise(done => setTimeout(done, 50))
-      const image = path.join(folder, 'image')
-      await engine.checkpoint(child.pid, { output: image, stop: true })
-      const description = readProgram(`${program}.imago.json`)
-      const binaries = ['x86-64', 'aarch64'].map(isa => ProgramBinary.open(description, isa))
-      const { image: frozen } = await readImage(image)
-      const input = { image: frozen, program: description, source: binaries[0], target: binaries[1] }
-      const pure = []
-      for (let i = 0; i < 9; i++) pure.push(await milliseconds(() => retarget(input)))
-      const target = path.join(folder, 'target')
-      const whole = []
-      const copies = []
-      for (let i = 0; i < 3; i++) {
-        fs.rmSync(target, { recursive: true, force: true })
-        whole.push(await milliseconds(() => retargetImage({ source: image, target, to: 'aarch64' })))
-        fs.rmSync(target, { recursive: true, force: true })
-        copies.push(await milliseconds(() => execFileSync('cp', ['-r', '--reflink=never', image, target])))
-      }
+fs.writeFileSync(path.join(folder, 'fill.c'), source)
+const program = path.join(folder, 'fill')
+execFileSync(path.join(root, 'imago'), ['cc', '-O2', `${program}.c`, '-o', program])
+console.log('format  MiB    transform   whole retarget (image written)   in place     cp of the image')
+for (const { engine } of engines)
+  for (const size of sizes) {
+    const out = path.join(folder, 'out')
+    const fd = fs.openSync(out, 'w')
+    const child = spawn(`${program}_x86-64`, [String(size)], { detached: true, stdio: ['ignore', fd, fd] })
+    fs.closeSync(fd)
+    while (!fs.readFileSync(out, 'utf8').includes('ready')) await new Promise(done => setTimeout(done, 50))
+    const image = path.join(folder, 'image')
+    await engine.checkpoint(child.pid, { output: image, stop: true })
+    const description = readProgram(`${program}.imago.json`)
+    const binaries = ['x86-64', 'aarch64'].map(isa => ProgramBinary.open(description, isa))
+    const { image: frozen } = await readImage(image)
+    const input = { image: frozen, program: description, source: binaries[0], target: binaries[1] }
+    const pure = []
+    for (let i = 0; i < 9; i++) pure.push(await milliseconds(() => retarget(input)))
+    const target = path.join(folder, 'target')
+    const whole = []
+    const copies = []
+    for (let i = 0; i < 3; i++) {
       fs.rmSync(target, { recursive: true, force: true })
-      const inPlace = []
-      if (engine.formats[0] === 'core')
-        for (const to of ['aarch64', 'x86-64', 'aarch64'])
-          inPlace.push(await milliseconds(() => retargetImage({ source: image, to })))
-      fs.rmSync(image, { recursive: true, force: true })
-      const text = value => (value === undefined ? '' : `${value.toFixed(1)} ms`)
-      console.log(
-        `${engine.formats[0].padEnd(7)} ${String(size).padEnd(6)} ${text(median(pure)).padEnd(11)} ${text(median(whole)).padEnd(32)} ${text(median(inPlace)).padEnd(12)} ${text(median(copies))}`,
-      )
+      whole.push(await milliseconds(() => retargetImage({ source: image, target, to: 'aarch64' })))
+      fs.rmSync(target, { recursive: true, force: true })
+      copies.push(await milliseconds(() => execFileSync('cp', ['-r', '--reflink=never', image, target])))
     }
-} finally {
-  fs.rmSync(folder, { recursive: true, force: true })
-}
+    fs.rmSync(target, { recursive: true, force: true })
+    const inPlace = []
+    if (engine.formats[0] === 'core')
+      for (const to of ['aarch64', 'x86-64', 'aarch64'])
+        inPlace.push(await milliseconds(() => retargetImage({ source: image, to })))
+    fs.rmSync(image, { recursive: true, force: true })
+    const text = value => (value === undefined ? '' : `${value.toFixed(1)} ms`)
+    console.log(
+      `${engine.formats[0].padEnd(7)} ${String(size).padEnd(6)} ${text(median(pure)).padEnd(11)} ${text(median(whole)).padEnd(32)} ${text(median(inPlace)).padEnd(12)} ${text(median(copies))}`,
+    )
+  }

@@ -4,14 +4,12 @@
  * it is sent, cold and live. imago and its peer take turns. The engine's classes are used directly, in a worker
  * with the limits of the product's.
  *
- *   npm run bench -- vm [ROUNDS]
+ *   npm run bench -- vm [--rounds 15]
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import crypto from 'node:crypto'
 import fs from 'node:fs'
-import os from 'node:os'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { isMainThread, Worker, workerData } from 'node:worker_threads'
 import { KvmCpu } from '../dist/engines/kvm/cpu.js'
 import { initialState } from '../dist/engines/microvm/cpu.js'
@@ -24,13 +22,12 @@ import { OpenFiles } from '../dist/engines/microvm/open-files.js'
 import { restoreGuest } from '../dist/engines/microvm/restore.js'
 import { saveGuest } from '../dist/engines/microvm/save.js'
 import { openMicroVmFile } from '../dist/formats/microvm/image-file.js'
+import { commandLine, median, root, temporaryFolder } from './helpers/measuring.mjs'
 
-const here = path.dirname(fileURLToPath(import.meta.url))
 const CALLS = 10_000
 /** How long a guest looks at the clock: long enough to be sent in, on a busy machine, too. */
 const GAP_SECONDS = 20
 
-const median = values => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]
 /** Median and best: on a busy host only the best says what the work itself costs. */
 const summary = values => ({ median: median(values), best: Math.min(...values) })
 const number = value => value.toPrecision(3).padStart(6)
@@ -44,22 +41,21 @@ function show(what, values, unit, peerValues) {
 }
 
 if (isMainThread) {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'imago-bench-'))
+  const folder = temporaryFolder()
   const worker = new Worker(new URL(import.meta.url), {
-    workerData: { folder, rounds: Number(process.argv[2] ?? 15) },
+    workerData: { folder, rounds: commandLine({ rounds: 15 }).rounds },
     ...WORKER_OPTIONS,
   })
   worker.on('error', error => {
     throw error
   })
-  worker.on('exit', () => fs.rmSync(folder, { recursive: true }))
 } else await measure(workerData)
 
 async function measure({ folder, rounds }) {
-  execFileSync('make', ['-s', '-C', path.join(here, '../workloads/vm'), `OUT=${folder}`])
+  execFileSync('make', ['-s', '-C', path.join(root, 'workloads/vm'), `OUT=${folder}`])
   const cMonitor = path.join(folder, 'vm-monitor')
   const flags = ['-std=c11', '-O2', '-Wall', '-Wextra', '-Werror']
-  execFileSync('gcc', [...flags, '-o', cMonitor, path.join(here, 'vm-monitor.c')])
+  execFileSync('gcc', [...flags, '-o', cMonitor, path.join(root, 'bench/vm-monitor.c')])
   const program = name => path.join(folder, name)
   const shared = new Int32Array(new SharedArrayBuffer(64))
   const host = hostSide(shared, -1, () => {})
@@ -172,7 +168,7 @@ function writeStateForC(image, into) {
 async function standstill(folder, program, words) {
   const key = path.join(folder, 'key')
   fs.writeFileSync(key, crypto.randomBytes(32).toString('hex'), { mode: 0o600 })
-  const imago = path.join(here, '../imago')
+  const imago = path.join(root, 'imago')
   const server = spawn(imago, ['vm', 'serve', '--port', '0', '--key', key], { cwd: folder })
   try {
     let text = ''
