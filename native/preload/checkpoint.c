@@ -1,6 +1,7 @@
 /* The program's side: the constructor, the checkpoint signal, the fork of the writer, and how a restored thread goes on. */
 #include "checkpoint.h"
 #include <linux/prctl.h>
+#include <linux/stat.h>
 #include <linux/wait.h>
 
 int checkpoint_signal = 12; /* SIGUSR2 */
@@ -58,6 +59,7 @@ static struct scratch *take_kept(int32_t pid, bool at_work) {
   if (scratch == 0 || (at_work && keeper == pid)) return 0;
   kept = 0;
   if (keeper == pid && (!__atomic_load_n(&scratch->is_being_written, __ATOMIC_ACQUIRE) || has_ended(scratch->writer, 0))) {
+    if (scratch->thread_count > 1) call(madvise, scratch->signalled, sizeof scratch->signalled, 9 /* MADV_REMOVE */);
     memset(scratch, 0, offsetof(struct scratch, options));
     return scratch;
   }
@@ -68,14 +70,17 @@ static struct scratch *take_kept(int32_t pid, bool at_work) {
 static struct scratch *make_scratch(bool at_work) {
   const int32_t pid = call(getpid);
   struct scratch *scratch = take_kept(pid, at_work);
-  if (scratch == 0)
+  if (scratch == 0) {
     scratch = (struct scratch *)call(mmap, 0, round_up(sizeof *scratch, PAGE), PROT_READ | PROT_WRITE,
                                      MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (failed((long)scratch)) {
-    say("imago: no checkpoint: no address space left\n");
-    return 0;
+    if (failed((long)scratch)) {
+      say("imago: no checkpoint: no address space left\n");
+      return 0;
+    }
+    scratch->shares_memory = 1;
   }
   scratch->size = round_up(sizeof *scratch, PAGE);
+  scratch->process_fd = scratch->maps_fd = -1;
   scratch->pid = pid;
   scratch->parent = call(getppid);
   scratch->process_group = call(getpgid, 0);
@@ -85,9 +90,23 @@ static struct scratch *make_scratch(bool at_work) {
   return scratch;
 }
 
-/* A program of one thread that need not stand does not wait for anybody. */
-static bool leaves_copy_alone(const struct scratch *scratch) {
-  return scratch->go == GO_RUN && scratch->has_one_thread;
+/* A namespace that nobody lives in yet is there without an identity. */
+static bool children_live_elsewhere(int process) {
+  const char *const path = place_paths[PLACE_PID_FOR_CHILDREN];
+  const uint64_t place = place_identity(process, PLACE_PID_FOR_CHILDREN);
+  struct statx stat;
+  if (place != inherited_places[PLACE_PID_FOR_CHILDREN]) return true;
+  return place == 0 && !failed(call(statx, process, path, 0x100 /* AT_SYMLINK_NOFOLLOW */, STATX_TYPE, &stat));
+}
+
+/* What the copy needs of a program that stands. False, with the reason, where there is none, or the copy would be in another pid namespace. */
+static bool prepare_to_stand(struct scratch *scratch) {
+  scratch->process_fd = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+  scratch->maps_fd = call(openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+  if (scratch->process_fd < 0 || scratch->maps_fd < 0) refuse(scratch, "/proc is not there", scratch->process_fd);
+  else if (children_live_elsewhere(scratch->process_fd))
+    refuse(scratch, "it has left its pid namespace for its children: the writer would be one of them", 0);
+  return scratch->go != GO_REFUSED;
 }
 
 /* All threads stand still. */
@@ -98,12 +117,13 @@ static void note_and_fork(struct scratch *scratch, siginfo_t *info, void *contex
   note_pending(scratch, 0);
   note_timers(scratch);
   call(prctl, PR_GET_CHILD_SUBREAPER, &scratch->child_subreaper, 0, 0, 0);
-  note_status(scratch);
+  scratch->pages = total_pages(AT_FDCWD, "/proc/self/statm");
+  if (shares_nothing(scratch) && start_reaper(scratch)) scratch->go = GO_RUN, scratch->goes_on_at_once = 1;
+  else if (!prepare_to_stand(scratch)) return;
   if (!scratch->options.stand) checkpoints_taken++; /* else it is counted already */
-  if (shares_nothing(scratch)) scratch->go = GO_RUN;
   const long copy = fork_writer(scratch);
-  if (failed(copy)) refuse(scratch, "fork", copy);
-  else if (!leaves_copy_alone(scratch)) wait_for_copy(scratch), wait_for_writer(scratch);
+  if (failed(copy)) refuse(scratch, "fork", copy), scratch->goes_on_at_once = 0;
+  else if (!scratch->goes_on_at_once) wait_for_copy(scratch), wait_for_writer(scratch);
   if (scratch->go == GO_REFUSED) checkpoints_taken--;
 }
 
@@ -129,20 +149,15 @@ static void checkpoint(siginfo_t *info, void *context) {
     call(munmap, scratch, scratch->size);
     return;
   }
-  scratch->process_fd = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-  scratch->maps_fd = call(openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
   if (at_work) refuse(scratch, "the last one is still being written", 0);
-  else if (scratch->process_fd < 0 || scratch->maps_fd < 0) refuse(scratch, "/proc is not there", scratch->process_fd);
-  else if (place_identity(scratch->process_fd, PLACE_PID_FOR_CHILDREN) != inherited_places[PLACE_PID_FOR_CHILDREN])
-    refuse(scratch, "keep a program that has left its pid namespace for its children: the writer would be one of them", 0);
   else if (stop_threads(scratch)) note_and_fork(scratch, info, context);
   forget_request(); /* before threads look at it again */
   release_threads(scratch);
   if (scratch->process_fd >= 0) call(close, scratch->process_fd);
   if (scratch->maps_fd >= 0) call(close, scratch->maps_fd);
   if (scratch->go == GO_REFUSED) tell_refusal(&scratch->options, scratch->message);
-  const bool is_kept = leaves_copy_alone(scratch);
-  if (is_kept) keeper = scratch->pid, kept = scratch, let_copy_be_reaped(scratch);
+  const bool is_kept = scratch->goes_on_at_once;
+  if (is_kept) keeper = scratch->pid, kept = scratch;
   __atomic_store_n(&scratch->pause, clock_nanoseconds(1) - start, __ATOMIC_RELEASE);
   if (!is_kept) call(munmap, scratch, scratch->size);
 }

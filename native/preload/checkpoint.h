@@ -84,19 +84,24 @@ struct scratch {
   uint32_t thread_count, pending_count;
   uint32_t timer_count, interval_timer_count;
   uint64_t size, start_time, capture_time, pause;
-  int32_t process_fd; /* /proc/self of the program */
-  int32_t maps_fd;    /* /proc/self/maps of the program: opened by its whole name, which an emulator knows */
+  int32_t process_fd; /* /proc/self of a program that stands, else -1 */
+  int32_t maps_fd;    /* its /proc/self/maps: opened by the whole name, which an emulator knows */
   int32_t writer;     /* its pid */
-  int32_t pid, parent, process_group, session, leader_tid, copy; /* copy: the process between program and writer, see fork.c */
+  int32_t copy;       /* the process between program and writer, see fork.c */
+  uint32_t reaper;    /* the id of the thread that waits for the copy; the kernel makes it 0 when that has ended */
+  int32_t pid, parent, process_group, session, leader_tid;
   struct kernel_action stop_action; /* what the program has for STOP_SIGNAL */
   uint64_t pages; /* of all mappings of the program; its copy has fewer when some are forbidden to be copied */
   uint64_t waiting_before; /* signals, before the fork */
-  uint32_t child_subreaper, has_children, has_locked_memory /* mlock: a copy does not inherit it */, tracer;
-  uint32_t has_one_thread, is_own_proc; /* the latter: /proc numbers the processes of its own pid namespace */
+  uint32_t is_emulated;    /* by qemu-user */
+  uint32_t goes_on_at_once, child_subreaper, has_children;
   uint32_t noted_file_count, noted_memory_count, noted_size; /* see shared.c */
   uint32_t hole_count;
   char message[MESSAGE_SIZE]; /* why not, with GO_REFUSED */
   struct options options; /* from here on nothing is cleared before a scratch is used again */
+  uint32_t shares_memory; /* as far as is known: the writer finds out otherwise */
+  int32_t timer_due;      /* the number of the next POSIX timer, when there is none; 0: not known */
+  uint8_t reaper_stack[1024] __attribute__((aligned(16)));
   struct noted_file noted_files[MAX_NOTED_FILES];
   struct noted_memory noted_memory[MAX_NOTED_MEMORY];
   char text[4096]; /* of a file of /proc: not on the stack, which may be a small alternate one */
@@ -105,8 +110,8 @@ struct scratch {
   struct note_posix_timer timers[1024];
   struct note_pending pending[MAX_PENDING];
   struct thread_slot threads[MAX_THREADS];
-  uint8_t signalled[4 * 1024 * 1024 / 8]; /* a bit a tid */
   char request[REQUEST_SIZE];
+  uint8_t signalled[4 * 1024 * 1024 / 8] __attribute__((aligned(PAGE))); /* a bit a tid */
   uint8_t noted[NOTED_ROOM] __attribute__((aligned(PAGE)));
 };
 
@@ -147,10 +152,10 @@ uint32_t own_protection(uint64_t start, uint64_t end); /* what a mapping of a fi
 void admit_signal_before_others_go_on(void);
 __attribute__((noreturn)) void become_writer(struct scratch *scratch);
 /* fork.c */
-bool writer_at_work(const struct scratch *kept);          /* that of the last checkpoint; `kept`: its scratch, when it is still there */
-long fork_writer(struct scratch *scratch);                /* returns the pid of a copy, which becomes the writer; then one of the two: */
-void let_copy_be_reaped(struct scratch *scratch);         /* the program goes on at once */
-void wait_for_copy(struct scratch *scratch);
+bool writer_at_work(struct scratch *kept);                /* that of the last checkpoint; `kept`: its scratch, when it is still there */
+bool start_reaper(struct scratch *scratch);               /* so that the program can go on at once */
+long fork_writer(struct scratch *scratch);                /* returns the pid of a copy, which becomes the writer, or -errno */
+void wait_for_copy(const struct scratch *scratch);        /* when nobody else does */
 void wait_for_writer(struct scratch *scratch);            /* until it lets the program go on, or has ended */
 bool has_ended(int32_t pid, const char *name);            /* with `name`: or is another one by now */
 /* shared.c */
@@ -171,7 +176,6 @@ void note_own_thread(struct scratch *scratch, struct thread_slot *slot, void *in
 /* interrupted.c */
 void set_back_interrupted_call(struct ucontext *context);
 /* process.c */
-void note_status(struct scratch *scratch);
 uint64_t total_pages(int directory, const char *statm); /* as that file of /proc says; 0: the process has ended, or is about to */
 void note_pending(struct scratch *scratch, uint32_t tid);
 void note_timers(struct scratch *scratch);

@@ -90,7 +90,7 @@ static void describe_actions(struct writer *writer) {
   for (uint32_t signal = 1; signal <= 64; signal++) {
     struct kernel_action action = {0, 0, 0, 0};
     if (signal == (uint32_t)checkpoint_signal) continue;
-    if (signal == STOP_SIGNAL) action = writer->scratch->stop_action;
+    if (signal == STOP_SIGNAL && writer->scratch->thread_count > 1) action = writer->scratch->stop_action;
     else if (failed(call(rt_sigaction, signal, 0, &action, 8))) continue;
     if (action.handler == 0 && action.flags == 0 && action.mask == 0) continue;
     struct note_action *note = add_record(writer, LIST_ACTION);
@@ -168,17 +168,34 @@ static void find_children(struct writer *writer) {
   }
 }
 
-static void find_tracer(struct writer *writer) {
+static uint64_t number_after(const char *text, const char *name) {
+  const char *at = find_text(text, name);
+  if (at == 0) return 0;
+  at += length_of(name);
+  skip_spaces(&at);
+  return take_number(&at, 10);
+}
+
+/* Once the program has gone on it is asked as it is then: a debugger comes and goes by itself, and who unlocks memory just now does not miss it. */
+static void describe_what_is_not_inherited(struct writer *writer) {
+  const struct scratch *scratch = writer->scratch;
+  char status[2048];
+  TEXT(path, 64);
   TEXT(tracer, 32);
-  put_decimal(&tracer, writer->scratch->tracer);
-  if (writer->scratch->tracer != 0) add_loss(writer, "a debugger attached to it", tracer.start);
+  if (!writer->program_stands) put(&path, "/proc/"), put_decimal(&path, scratch->pid), put(&path, "/");
+  put(&path, "status");
+  if (read_text(writer->program_stands ? scratch->process_fd : AT_FDCWD, path.start, status, sizeof status) <= 0) return;
+  writer->has_locked_memory = number_after(status, "\nVmLck:") > 0;
+  if (writer->has_locked_memory && !writer->program_stands) ask_for_standing(writer);
+  put_decimal(&tracer, number_after(status, "\nTracerPid:"));
+  if (!same_text(tracer.start, "0")) add_loss(writer, "a debugger attached to it", tracer.start);
 }
 
 /** What only the program has, not its copy: while it stands still, or as it was noted. */
 void describe_what_changes(struct writer *writer) {
   writer->image = add_record(writer, LIST_IMAGE);
   writer->process = add_record(writer, LIST_PROCESS);
-  find_tracer(writer);
+  describe_what_is_not_inherited(writer);
   if (writer->scratch->has_children) find_children(writer);
 }
 

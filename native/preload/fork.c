@@ -5,8 +5,8 @@
  *      │                 └ ends, and is waited for
  *
  * Two processes, so that the program never has a child to wait for. The exit signal of the copy is 0: no SIGCHLD, and wait(2) without __WALL
- * or __WCLONE does not see it. A program of one thread that need not stand does not wait for it itself: a thread of ours does, and ends with it,
- * about 0.1 ms later. An emulator (qemu-user) knows neither shared memory nor another exit signal: there the copy is an ordinary child, whose
+ * or __WCLONE does not see it. A program that need not stand does not wait for it itself: a thread of ours does, and ends with it, about 0.1 ms
+ * later. An emulator (qemu-user) knows neither shared memory nor another exit signal: there the copy is an ordinary child, whose
  * signal is taken away.
  */
 #include "checkpoint.h"
@@ -14,11 +14,9 @@
 #include <linux/wait.h>
 
 #define REAPER_LIMIT (NANOSECONDS / 10)
+#define A_MOMENT (NANOSECONDS / 1000)
 
-static int32_t copy, last_writer;
-static uint32_t exit_signal; /* of the copy */
-static uint32_t reaper;      /* the id of the thread that waits for the copy; the kernel makes it 0 when that has ended */
-static uint8_t reaper_stack[1024] __attribute__((aligned(16)));
+static int32_t last_writer; /* of a program that stood for it */
 
 /* True when there is no such process, or only what nobody has waited for yet; or, with `name`, when it is another one by now. */
 bool has_ended(int32_t pid, const char *name) {
@@ -41,29 +39,46 @@ bool has_ended(int32_t pid, const char *name) {
 }
 
 /* False when the copy has still not been scheduled. */
-static bool reaper_has_ended(void) {
+static bool reaper_has_ended(struct scratch *scratch) {
   const uint64_t begun = clock_nanoseconds(1);
-  const long process = call(getpid);
-  for (uint32_t tid; (tid = __atomic_load_n(&reaper, __ATOMIC_ACQUIRE)) != 0;) {
-    if (call(tgkill, process, tid, 0) == ERROR_NO_SUCH_PROCESS) reaper = 0; /* it stayed behind when this process was forked */
-    else if (clock_nanoseconds(1) - begun > REAPER_LIMIT) return false;
-    else futex_wait(&reaper, tid, true, NANOSECONDS / 1000);
+  for (uint32_t tid; (tid = __atomic_load_n(&scratch->reaper, __ATOMIC_ACQUIRE)) != 0;) {
+    if (clock_nanoseconds(1) - begun > REAPER_LIMIT) return false;
+    futex_wait(&scratch->reaper, tid, true, A_MOMENT);
   }
   return true;
 }
 
-bool writer_at_work(const struct scratch *kept) {
-  if (!reaper_has_ended()) return true;
-  if (kept != 0) last_writer = kept->is_being_written ? kept->writer : 0;
-  return !has_ended(last_writer, "imago-writer");
+bool writer_at_work(struct scratch *kept) {
+  if (kept == 0) return !has_ended(last_writer, "imago-writer");
+  return !reaper_has_ended(kept) || (kept->is_being_written && !has_ended(kept->writer, "imago-writer"));
+}
+
+static __attribute__((noreturn)) void reap(void *argument) {
+  struct scratch *scratch = argument;
+  int32_t copy;
+  while ((copy = __atomic_load_n(&scratch->copy, __ATOMIC_ACQUIRE)) == 0) futex_wait((uint32_t *)&scratch->copy, 0, true, A_MOMENT);
+  if (copy > 0)
+    while (call(wait4, copy, 0, __WCLONE, 0) == ERROR_INTERRUPTED) {}
+  for (;;) call(exit, 0);
+}
+
+/*
+ * Before the fork, after which each page that is written takes longer. All signals are blocked here, and so in the thread. Linux makes none for a
+ * program that has left its pid namespace for its children, where the copy would be.
+ */
+bool start_reaper(struct scratch *scratch) {
+  const uint64_t flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
+  const uint64_t stack = (uint64_t)scratch->reaper_stack + sizeof scratch->reaper_stack;
+  return !failed(arch_start_thread(flags, stack, &scratch->reaper, reap, scratch));
 }
 
 /* In the copy. */
 static __attribute__((noreturn)) void become_writer_without_parent(struct scratch *scratch) {
-  scratch->copy = call(getpid);
+  __atomic_store_n(&scratch->copy, call(getpid), __ATOMIC_RELEASE);
+  if (scratch->goes_on_at_once) futex_wake((uint32_t *)&scratch->copy, true); /* the program has no time for it */
   long result;
-  if (exit_signal == 0) result = arch_change_process(CLONE_VM | CLONE_FILES | CLONE_FS | CLONE_SIGHAND | CLONE_PARENT_SETTID, &scratch->writer);
-  else if ((result = call(clone, exit_signal, 0, 0, 0, 0)) > 0) scratch->writer = result, call(exit, 0);
+  if (!scratch->is_emulated) result = arch_change_process(CLONE_VM | CLONE_FILES | CLONE_FS | CLONE_SIGHAND | CLONE_PARENT_SETTID, &scratch->writer);
+  else if ((result = call(clone, SIGCHLD, 0, 0, 0, 0)) > 0) scratch->writer = result, call(exit, 0);
   if (result == 0) become_writer(scratch);
   if (scratch->go != GO_WAIT) tell_refusal(&scratch->options, "error cannot make a second process");
   call(exit_group, 1);
@@ -73,34 +88,24 @@ static __attribute__((noreturn)) void become_writer_without_parent(struct scratc
 __attribute__((noinline)) long fork_writer(struct scratch *scratch) {
   scratch->writer = -1;
   scratch->is_being_written = 1;
-  exit_signal = 0;
-  copy = call(clone, 0, 0, 0, 0, 0);
+  long copy = call(clone, 0, 0, 0, 0, 0);
   if (copy == ERROR_INVALID) {
-    exit_signal = SIGCHLD;
+    scratch->is_emulated = 1;
     call(rt_sigpending, &scratch->waiting_before, 8);
-    copy = call(clone, exit_signal, 0, 0, 0, 0);
+    copy = call(clone, SIGCHLD, 0, 0, 0, 0);
   }
   if (copy == 0) become_writer_without_parent(scratch);
+  __atomic_store_n(&scratch->copy, copy, __ATOMIC_RELEASE);
+  while (failed(copy) && !reaper_has_ended(scratch)) {}
   return copy;
 }
 
-void wait_for_copy(struct scratch *scratch) {
+void wait_for_copy(const struct scratch *scratch) {
   const uint64_t child_signal = 1ul << (SIGCHLD - 1);
   const struct time_pair now = {0, 0};
-  while (call(wait4, copy, 0, exit_signal == 0 ? __WCLONE : 0, 0) == ERROR_INTERRUPTED) {}
-  if (exit_signal != 0 && !(scratch->waiting_before & child_signal)) call(rt_sigtimedwait, &child_signal, 0, &now, 8);
+  while (call(wait4, scratch->copy, 0, scratch->is_emulated ? 0 : __WCLONE, 0) == ERROR_INTERRUPTED) {}
+  if (scratch->is_emulated && !(scratch->waiting_before & child_signal)) call(rt_sigtimedwait, &child_signal, 0, &now, 8);
   last_writer = scratch->writer;
-}
-
-static __attribute__((noreturn)) void reap(void) {
-  while (call(wait4, copy, 0, __WCLONE, 0) == ERROR_INTERRUPTED) {}
-  for (;;) call(exit, 0);
-}
-
-/* All signals are blocked here, and so in the thread. */
-void let_copy_be_reaped(struct scratch *scratch) {
-  const uint64_t flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
-  if (failed(arch_start_thread(flags, (uint64_t)reaper_stack + sizeof reaper_stack, &reaper, reap))) wait_for_copy(scratch);
 }
 
 void wait_for_writer(struct scratch *scratch) {

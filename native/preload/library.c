@@ -11,7 +11,7 @@ bool may_begin(siginfo_t *info) {
 uint32_t stop_others(struct scratch *scratch, uint32_t *signalled_now) {
   char entries[1024];
   uint32_t count = 0;
-  const long directory = call(openat, scratch->process_fd, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  const long directory = call(openat, AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   for (long size; (size = call(getdents64, directory, entries, sizeof entries)) > 0;)
     for (long at = 0; at < size; at += *(uint16_t *)(entries + at + 16)) {
       const char *name = entries + at + 19;

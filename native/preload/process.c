@@ -66,9 +66,9 @@ static void note_interval_timers(struct scratch *scratch) {
 }
 
 /* timers of /proc/self: "ID: 0", "signal: 14/00007ffd…", "notify: signal/pid.4711", "ClockID: 1" for each. */
-static void note_posix_timers(struct scratch *scratch) {
+static void read_posix_timers(struct scratch *scratch) {
   LINES(lines, 512);
-  if (!open_lines(&lines, scratch->process_fd, "timers")) return;
+  if (!open_lines(&lines, AT_FDCWD, "/proc/self/timers")) return;
   struct note_posix_timer *timer = 0;
   for (char *line; (line = next_line(&lines)) != 0;) {
     const char *at = line;
@@ -107,6 +107,30 @@ static void note_posix_timers(struct scratch *scratch) {
   }
 }
 
+/* The number that a new timer gets, or -1. */
+static int32_t next_timer(void) {
+  const struct { uint64_t value; int32_t signal, notify; uint64_t more[6]; } nobody = {.notify = 1 /* SIGEV_NONE */};
+  int32_t id;
+  if (failed(call(timer_create, 1 /* CLOCK_MONOTONIC */, &nobody, &id))) return -1;
+  call(timer_delete, id);
+  return id;
+}
+
+/*
+ * To open the list takes long. Linux numbers the timers of a process one after another, and gives no number out twice: when there was none at the
+ * last checkpoint, and the next has the number that is due, there is none now.
+ */
+static void note_posix_timers(struct scratch *scratch) {
+  int32_t next = next_timer();
+  if (scratch->timer_due == 0 || next != scratch->timer_due) {
+    read_posix_timers(scratch);
+    const int32_t before = next;
+    next = next_timer();
+    if (scratch->timer_count > 0 || before < 0 || next != before + 1) next = -1;
+  }
+  scratch->timer_due = next + 1;
+}
+
 void note_timers(struct scratch *scratch) {
   note_interval_timers(scratch);
   note_posix_timers(scratch);
@@ -116,22 +140,4 @@ uint64_t total_pages(int directory, const char *statm) {
   char text[128];
   const char *at = text;
   return read_text(directory, statm, text, sizeof text) > 0 ? take_number(&at, 10) : 0;
-}
-
-/* The number behind `name` in a file of /proc with a line for each; `otherwise` when there is none. */
-static uint64_t number_of(const char *text, const char *name, uint64_t otherwise) {
-  const char *at = find_text(text, name);
-  if (at == 0) return otherwise;
-  at += length_of(name);
-  skip_spaces(&at);
-  return take_number(&at, 10);
-}
-
-/* What the kernel tells of the program only, not of its copy. */
-void note_status(struct scratch *scratch) {
-  if (read_text(scratch->process_fd, "status", scratch->text, sizeof scratch->text) < 0) scratch->text[0] = 0;
-  scratch->is_own_proc = number_of(scratch->text, "\nPid:", 0) == (uint64_t)scratch->pid;
-  scratch->tracer = number_of(scratch->text, "\nTracerPid:", 0);
-  scratch->pages = number_of(scratch->text, "\nVmSize:", 0) * 1024 / PAGE;
-  scratch->has_locked_memory = number_of(scratch->text, "\nVmLck:", 1) != 0;
 }

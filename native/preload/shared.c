@@ -32,11 +32,10 @@ static bool note_stream(struct scratch *scratch, struct noted_bytes *bytes, int 
   return true;
 }
 
-/* A file of the program's folder of /proc. */
 static bool note_file_of_proc(struct scratch *scratch, struct noted_bytes *bytes, const char *folder, int number) {
   TEXT(path, 32);
   put(&path, folder), put_decimal(&path, number);
-  const long fd = call(openat, scratch->process_fd, path.start, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+  const long fd = call(openat, AT_FDCWD, path.start, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
   if (failed(fd)) return false;
   const bool noted = note_stream(scratch, bytes, fd);
   call(close, fd);
@@ -73,16 +72,27 @@ static bool note_memory(struct scratch *scratch, uint64_t start, uint64_t end) {
   return true;
 }
 
-static bool note_shared_memory(struct scratch *scratch) {
+static bool note_mappings(struct scratch *scratch, int maps) {
   struct mapping_query query = {.size = sizeof query, .flags = QUERY_SHARED | QUERY_THIS_OR_NEXT, .name = (uint64_t)scratch->text};
   for (;; query.address = query.end) {
     query.name_size = sizeof scratch->text;
-    const long found = call(ioctl, scratch->maps_fd, PROCMAP_QUERY, &query);
+    const long found = call(ioctl, maps, PROCMAP_QUERY, &query);
     if (found == ERROR_NO_SUCH_MAPPING) return true;
     if (failed(found)) return false;
     if (query.start == (uint64_t)scratch || (query.name_size > 0 && is_kept_by_its_file(scratch->text))) continue;
     if (!note_memory(scratch, query.start, query.end)) return false;
   }
+}
+
+/* Not looked for when there was none at the last checkpoint: should there be some by now, the writer asks for a standing stop. */
+static bool note_shared_memory(struct scratch *scratch) {
+  if (!scratch->shares_memory) return true;
+  const long maps = call(openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+  if (failed(maps)) return false;
+  const bool noted = note_mappings(scratch, maps);
+  call(close, maps);
+  scratch->shares_memory = scratch->noted_memory_count > 0;
+  return noted;
 }
 
 /* True when the other end of this one-ended pipe is gone for good: nobody outside feeds or drains it. */
@@ -136,7 +146,7 @@ static bool note_content_of_file(struct scratch *scratch, struct noted_file *fil
       file->content = other->content;
       return true;
     }
-  return is_small && !has_lock(scratch) && note_file_of_proc(scratch, &file->content, "fd/", file->fd);
+  return is_small && !has_lock(scratch) && note_file_of_proc(scratch, &file->content, "/proc/self/fd/", file->fd);
 }
 
 static bool note_contents_of_files(struct scratch *scratch) {
@@ -151,12 +161,12 @@ static bool note_file(struct scratch *scratch, int fd, uint32_t flags) {
   struct { int32_t type, pid; } owner = {0, 0};
   if (failed(call(statx, fd, "", 0x1000 /* AT_EMPTY_PATH */, STATX_BASIC_STATS, &stat))) return false;
   if (!failed(call(fcntl, fd, 16 /* F_GETOWN_EX */, &owner)) && owner.pid != 0) return false;
-  const long offset = call(lseek, fd, 0, 1 /* SEEK_CUR */);
+  const bool has_position = FORMAT(stat.stx_mode) == 0100000 || FORMAT(stat.stx_mode) == 0040000 /* directory */;
   struct noted_file *note = &scratch->noted_files[scratch->noted_file_count++];
   *note = (struct noted_file){
     .fd = fd,
     .flags = flags,
-    .offset = failed(offset) ? 0 : offset,
+    .offset = has_position ? call(lseek, fd, 0, 1 /* SEEK_CUR */) : 0,
     .inode = stat.stx_ino,
     .device = device_number(stat.stx_dev_major, stat.stx_dev_minor),
     .size = stat.stx_size,
@@ -172,30 +182,29 @@ static bool note_file(struct scratch *scratch, int fd, uint32_t flags) {
       note->is_kept = stat.stx_nlink == 0 || ((flags & 3) != O_RDONLY && (note->size <= SMALL_FILE || scratch->options.files));
       break;
   }
-  return note_file_of_proc(scratch, &note->fdinfo, "fdinfo/", fd); /* locks, counters, timers, watches */
+  return note_file_of_proc(scratch, &note->fdinfo, "/proc/self/fdinfo/", fd); /* locks, counters, timers, watches */
 }
 
 /* How many descriptors are open, as Linux 6.2 and later show it. */
-static uint64_t open_descriptors(const struct scratch *scratch) {
+static uint64_t open_descriptors(void) {
   struct statx stat;
-  return failed(call(statx, scratch->process_fd, "fd", 0, STATX_SIZE, &stat)) ? 0 : stat.stx_size;
+  return failed(call(statx, AT_FDCWD, "/proc/self/fd", 0, STATX_SIZE, &stat)) ? 0 : stat.stx_size;
 }
 
 static bool note_files(struct scratch *scratch) {
-  const uint64_t count = open_descriptors(scratch);
+  const uint64_t count = open_descriptors();
   uint64_t found = 0;
   if (count == 0 || count > MAX_NOTED_FILES) return false;
   for (int fd = 0; found < count && fd < MANY_DESCRIPTORS; fd++) {
     const long flags = call(fcntl, fd, 3 /* F_GETFL */, 0);
     if (failed(flags)) continue;
     found++;
-    if (fd != scratch->process_fd && fd != scratch->maps_fd && !note_file(scratch, fd, flags)) return false;
+    if (!note_file(scratch, fd, flags)) return false;
   }
   return found == count && note_contents_of_files(scratch);
 }
 
 bool shares_nothing(struct scratch *scratch) {
-  if (scratch->tracer != 0 || scratch->has_locked_memory || scratch->has_children || !scratch->is_own_proc) return false;
-  if (scratch->options.blocking || scratch->options.stand) return false;
+  if (scratch->options.blocking || scratch->options.stand || scratch->has_children || scratch->pages == 0) return false;
   return note_shared_memory(scratch) && note_files(scratch);
 }

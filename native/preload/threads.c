@@ -43,9 +43,11 @@ void note_own_thread(struct scratch *scratch, struct thread_slot *slot, void *in
   note->alternate_stack = (uint64_t)frame->uc_stack.ss_sp;
   note->alternate_stack_size = frame->uc_stack.ss_size;
   note->alternate_stack_flags = frame->uc_stack.ss_flags;
-  note->nice = 20 - (int32_t)call(getpriority, 0, 0);
-  note->scheduler_policy = call(sched_getscheduler, 0);
-  call(sched_getparam, 0, &note->scheduler_priority);
+  struct { uint32_t size, policy; uint64_t flags; int32_t nice; uint32_t priority; uint64_t more[4]; } scheduling = {0};
+  call(sched_getattr, 0, &scheduling, sizeof scheduling, 0);
+  note->nice = scheduling.nice;
+  note->scheduler_policy = scheduling.policy | (scheduling.flags & 1 ? 0x40000000 : 0) /* SCHED_RESET_ON_FORK */;
+  note->scheduler_priority = scheduling.priority;
   uint64_t processors[64];
   if (call(sched_getaffinity, 0, sizeof processors, processors) > 0) note->affinity = processors[0];
   note_pending(scratch, note->tid);
@@ -108,11 +110,7 @@ bool stop_threads(struct scratch *scratch) {
     .restorer = (uint64_t)return_from_stop,
     .mask = ~0ul,
   };
-  if (is_only_thread()) {
-    call(rt_sigaction, STOP_SIGNAL, 0, &scratch->stop_action, 8);
-    scratch->has_one_thread = 1;
-    return true;
-  }
+  if (is_only_thread()) return true;
   stopped = released = 0;
   round++;
   __atomic_store_n(&current, scratch, __ATOMIC_SEQ_CST);

@@ -111,7 +111,7 @@ static void describe_first(struct writer *writer) {
   refuse_losses(writer);
   write_kept_content(writer);
   write_mappings(writer, true);
-  if (scratch->has_locked_memory) describe_advice(writer, scratch->process_fd);
+  if (writer->has_locked_memory) describe_advice(writer, scratch->process_fd);
   /* Of a program that is killed /proc shows less and less. */
   if (writer->program_stands && total_pages(scratch->process_fd, "statm") == 0) fail(writer, "describe a program that has been killed", 0);
   close_the_programs_files(writer);
@@ -138,7 +138,7 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
   describe_process(writer);
   settle_mappings(writer);
   find_what_is_outside(writer, writer->self_fd);
-  if (!scratch->has_locked_memory) describe_advice(writer, writer->self_fd);
+  if (!writer->has_locked_memory) describe_advice(writer, writer->self_fd);
   refuse_losses(writer);
   write_what_was_early(writer);
   remove_stale_files(writer);
@@ -155,11 +155,18 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
   call(exit_group, 0);
 }
 
+/* /proc may be that of another pid namespace, and not know the program by its pid. */
+static bool proc_is_own(void) {
+  char pid[32] = {0};
+  const char *at = pid;
+  return !failed(call(readlinkat, AT_FDCWD, "/proc/self", pid, sizeof pid - 1)) && take_number(&at, 10) == (uint64_t)call(getpid);
+}
+
 /* Begins on the stack it was made with. Maps nothing before it may, which would show as a difference to the program. */
 void write_image(struct scratch *scratch, uint32_t number) {
   const long self = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-  const bool is_whole = total_pages(self, "statm") == scratch->pages;
-  if (!is_whole && scratch->go == GO_RUN) stand_for_another(scratch); /* memory that is not copied (MADV_DONTFORK) */
+  const bool is_whole = total_pages(self, "statm") == scratch->pages; /* no memory is missing (MADV_DONTFORK) */
+  if (scratch->goes_on_at_once && !(is_whole && proc_is_own())) stand_for_another(scratch);
   const bool few_holes = is_whole || find_holes(scratch, self);
   struct writer *writer = (struct writer *)call(mmap, 0, WRITER_SIZE + lists_size(), PROT_READ | PROT_WRITE,
                                                 MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0); /* shared: one mapping, whatever its neighbours are */

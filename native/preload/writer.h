@@ -24,6 +24,7 @@ struct writer {
   struct note_image *image;
   struct note_process *process;
   uint32_t number;
+  bool has_locked_memory;                            /* mlock, which a copy does not inherit */
   bool program_stands;                               /* from the beginning on, and so is described as it is; else as noted in the scratch */
   int self_fd, out, memory, program_memory, pagemap; /* files: /proc/self, the image, /proc/self/mem, /proc/PROGRAM/mem, /proc/self/pagemap */
   uint64_t end;                             /* of what is written so far */

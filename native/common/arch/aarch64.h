@@ -92,17 +92,17 @@ static inline long arch_change_process(uint64_t flags, int32_t *pid) {
   return x0;
 }
 
-/** Starts a thread that calls `entry`, which never returns. Its id is stored at `tid` before either goes on, and 0 when it ends, where `flags` say so. */
-static inline long arch_start_thread(uint64_t flags, uint64_t stack, uint32_t *tid, void (*entry)(void)) {
+/** Starts a thread that calls `entry` with `argument`, which never returns. Its id is stored at `tid` before either goes on, and 0 when it ends, where `flags` say so. */
+static inline long arch_start_thread(uint64_t flags, uint64_t stack, uint32_t *tid, void (*entry)(void *), void *argument) {
   register long x8 __asm__("x8") = __NR_clone;
   register long x0 __asm__("x0") = flags;
   register long x1 __asm__("x1") = stack & ~15ul;
   register long x2 __asm__("x2") = (long)tid;
   register long x3 __asm__("x3") = 0;
   register long x4 __asm__("x4") = (long)tid;
-  __asm__ volatile("svc #0\n\tcbnz x0, 1f\n\tmov x29, #0\n\tblr %1\n\tudf #0\n1:"
+  __asm__ volatile("svc #0\n\tcbnz x0, 1f\n\tmov x29, #0\n\tmov x0, %2\n\tblr %1\n\tudf #0\n1:"
                    : "+r"(x0)
-                   : "r"(entry), "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4)
+                   : "r"(entry), "r"(argument), "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4)
                    : "memory", "x30");
   return x0;
 }

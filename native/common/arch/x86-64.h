@@ -89,14 +89,14 @@ static inline long arch_change_process(uint64_t flags, int32_t *pid) {
   return result;
 }
 
-/** Starts a thread that calls `entry`, which never returns. Its id is stored at `tid` before either goes on, and 0 when it ends, where `flags` say so. */
-static inline long arch_start_thread(uint64_t flags, uint64_t stack, uint32_t *tid, void (*entry)(void)) {
+/** Starts a thread that calls `entry` with `argument`, which never returns. Its id is stored at `tid` before either goes on, and 0 when it ends, where `flags` say so. */
+static inline long arch_start_thread(uint64_t flags, uint64_t stack, uint32_t *tid, void (*entry)(void *), void *argument) {
   register long r10 __asm__("r10") = (long)tid;
   register long r8 __asm__("r8") = 0;
   long result;
-  __asm__ volatile("syscall\n\ttest %%rax, %%rax\n\tjnz 1f\n\txor %%ebp, %%ebp\n\tcall *%2\n\tud2\n1:"
+  __asm__ volatile("syscall\n\ttest %%rax, %%rax\n\tjnz 1f\n\txor %%ebp, %%ebp\n\tmov %3, %%rdi\n\tcall *%2\n\tud2\n1:"
                    : "=a"(result)
-                   : "a"((long)__NR_clone), "r"(entry), "D"(flags), "S"(stack & ~15ul), "d"(tid), "r"(r10), "r"(r8)
+                   : "a"((long)__NR_clone), "r"(entry), "r"(argument), "D"(flags), "S"(stack & ~15ul), "d"(tid), "r"(r10), "r"(r8)
                    : "rcx", "r11", "memory");
   return result;
 }

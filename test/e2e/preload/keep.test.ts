@@ -63,6 +63,31 @@ describe('what a restored program finds as it was', () => {
     await live(name, 1, ['--pid', 'namespace'])
   })
 
+  test.for([
+    'timer',
+    'thread',
+    'shared',
+    'locked',
+    'unforked',
+  ])('what it got after its first checkpoint: %s', async what => {
+    const folder = temporaryFolder()
+    const program = new Frozen(compileKeep('later', folder), [what], folder)
+    onTestFinished(() => program.abandon())
+    const freeze = () =>
+      // waits for the writer, too, before which there is no next one
+      expect(imago(['checkpoint', String(program.pid), '-o', program.image])).toMatchObject({ code: 0 })
+    await program.until(() => program.has('ready'), 'readiness')
+    freeze()
+    fs.writeFileSync(path.join(folder, 'more'), '')
+    await program.until(() => program.has('made'), 'what comes later')
+    freeze()
+    freeze()
+    await program.kill()
+    await program.restart()
+    fs.writeFileSync(path.join(folder, 'go'), '')
+    expect({ code: await program.end(), output: program.output() }).toEqual({ code: 0, output: 'ok\n' })
+  })
+
   test('rights of protection keys (PKRU), after three lives', async ({ skip }) => {
     const flags = fs.readFileSync('/proc/cpuinfo', 'utf8')
     skip(!/\bospke\b/.test(flags), 'this processor, or its virtual machine, has no protection keys')

@@ -86,6 +86,48 @@ test('a namespace that the program went to by itself', async ({ skip }) => {
   await expectLosses(pid, folder, [/namespace of its own: net$/m, /: uts$/m, /: user$/m])
 })
 
+test.for([
+  'by itself',
+  'before it was executed',
+])('a program that left its pid namespace for its children %s is refused, and its next child lives', async (when, {
+  skip,
+}) => {
+  const folder = temporaryFolder()
+  const file = compile(
+    folder,
+    'program',
+    `#define _GNU_SOURCE
+    #include <fcntl.h>
+    #include <sched.h>
+    #include <sys/wait.h>
+    #include <unistd.h>
+    int main(int argc, char **argv) {
+      if (argc < 3 && unshare(CLONE_NEWPID) != 0) return 3;
+      if (argc == 2 && argv[1][0] == 'b') {
+        char *const words[] = {argv[0], argv[1], "again", 0};
+        execv(argv[0], words);
+      }
+      close(open("ready", O_CREAT | O_WRONLY, 0600));
+      while (access("go", F_OK) != 0) usleep(5000);
+      const pid_t child = fork();
+      if (child == 0) _exit(getpid() == 1 ? 7 : 8);
+      int status = 0;
+      waitpid(child, &status, 0);
+      return WEXITSTATUS(status);
+    }`,
+  )
+  const child = start(folder, ['run', '--', file, ...(when === 'by itself' ? [] : ['before'])], 'out')
+  await until(() => child.exitCode !== null || fs.existsSync(path.join(folder, 'ready')))
+  skip(child.exitCode === 3, 'needs root for a pid namespace')
+  expect(imago(['checkpoint', String(child.pid), '-o', path.join(folder, 'image')])).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('it has left its pid namespace for its children'),
+  })
+  fs.writeFileSync(path.join(folder, 'go'), '')
+  await until(() => child.exitCode !== null)
+  expect(child.exitCode).toBe(7)
+})
+
 test('a program in namespaces it was started in is kept, also a second time', async ({ skip }) => {
   const folder = temporaryFolder()
   const source =
