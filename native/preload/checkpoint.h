@@ -7,11 +7,12 @@
  *   T1 stops T2 … Tn by signal 33: each notes its own state in a slot and sleeps
  *   T1 notes timers, pending signals, what only it can tell
  *   T1 looks whether a copy would share anything with it that changes (shared.c)
- *   T1 forks (fork.c) ─────────────────────────────────► begins
  *   when nothing is shared:
+ *   T1 starts a thread that waits for the copy (fork.c)
+ *   T1 forks ──────────────────────────────────────────► begins
  *   T1 … Tn run on                                       describes mappings and open files
  *   else:
- *   T1 waits for `go`                                    describes them; refuses, or copies what is shared (memory, pipes, deleted files),
+ *   T1 forks, waits for `go` ──────────────────────────► describes them; refuses, or copies what is shared (memory, pipes, deleted files),
  *   T1 … Tn run on  ◄─────────────────────────────────── then says `go`
  *                                                        writes memory, notes, headers; syncs, seals, renames; ends
  *
