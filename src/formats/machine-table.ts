@@ -111,6 +111,14 @@ export function writeTable<F extends RawFields>(table: Table<F>, state: MachineS
   }
 }
 
+/** The loss of a device of `MachineImage.notUnderstood`. */
+export const droppedDevice = (name: string): Loss => ({
+  kind: 'dropped',
+  subject: name,
+  field: 'all',
+  detail: 'a device that the model does not know',
+})
+
 /**
  * What a conversion lost: `before` is the machine, `after` what the written records say when read back.
  * A device that only one side has counts once.

@@ -1,6 +1,7 @@
 /**
  * Guest RAM as a PC sees it: from 0 up to the hole below 4 GiB, and on from 4 GiB.
  */
+import { hex } from '../lib/bytes.js'
 import { extentEnd, type Memory, readContent } from './memory.js'
 
 export const FOUR_GIB = 0x1_0000_0000n
@@ -21,6 +22,10 @@ export function ramRanges(memory: Memory): RamRange[] {
   }
   return ranges
 }
+
+/** `3072 MiB at 0x0, 1024 MiB at 0x100000000`. */
+export const ramText = (ranges: readonly RamRange[]): string =>
+  ranges.map(({ start, length }) => `${length / 2 ** 20} MiB at ${hex(start)}`).join(', ')
 
 /** Bytes below the hole. */
 export function lowRamBytes(memory: Memory): number {

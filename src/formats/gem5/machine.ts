@@ -8,9 +8,9 @@ import { writeDirectoryAtomically } from '../../lib/atomic-file.js'
 import { LossError, UsageError } from '../../lib/errors.js'
 import { parseFrequency } from '../../lib/quantities.js'
 import type { MachineImage, MachineState } from '../../model/machine.js'
-import { FOUR_GIB, lowRamBytes, ramRanges } from '../../model/machine-memory.js'
+import { FOUR_GIB, lowRamBytes, ramRanges, ramText } from '../../model/machine-memory.js'
 import type { Loss, WriteOptions } from '../format.js'
-import { lossesBetween, readTable, writeTable } from '../machine-table.js'
+import { droppedDevice, lossesBetween, readTable, writeTable } from '../machine-table.js'
 import { blankCheckpoint, type Gem5Era } from './blank-checkpoint.js'
 import { CheckpointText } from './checkpoint-text.js'
 import { apicClockOf, clocksOf, DEFAULT_CLOCK, guesses, OWN_SECTION, setClocks } from './clocks.js'
@@ -162,12 +162,7 @@ export async function writeGem5(
   return [
     ...losses,
     ...featureLosses(image, fields.is2011 ? '2011' : 'v24'),
-    ...image.notUnderstood.map(name => ({
-      kind: 'dropped' as const,
-      subject: name,
-      field: 'all',
-      detail: 'a device that the model does not know',
-    })),
+    ...image.notUnderstood.map(droppedDevice),
   ]
 }
 
@@ -236,9 +231,7 @@ function refuseLayout({ memory }: MachineImage, era: Gem5Era): void {
       (high === undefined || (era === 'v24' && low.length === HOLE_START && high.start === FOUR_GIB)))
   if (fits) return
   throw new LossError('gem5 has no such RAM', {
-    found: ramRanges(memory)
-      .map(({ start, length }) => `${length / 2 ** 20} MiB at 0x${start.toString(16)}`)
-      .join(', '),
+    found: ramText(ramRanges(memory)),
     expected: era === '2011' ? 'at most 3 GiB, from 0' : 'from 0 to at most 3 GiB, and then on from 4 GiB',
     hint: 'capture with a machine of at most 3 GiB, or (v24) of 4 GiB and more',
   })

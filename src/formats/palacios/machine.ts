@@ -14,7 +14,7 @@ import type { Cpu, MachineImage, MachineState } from '../../model/machine.js'
 import { blocksOf, ramRanges } from '../../model/machine-memory.js'
 import { Memory } from '../../model/memory.js'
 import type { Loss, WriteOptions } from '../format.js'
-import { lossesBetween, readTable, writeTable } from '../machine-table.js'
+import { droppedDevice, lossesBetween, readTable, writeTable } from '../machine-table.js'
 import { PalaciosFields, type PalaciosTiming } from './fields.js'
 import { blankContexts } from './layout.js'
 import { MEMORY_KEY, memoryImage, writeMemoryImage } from './memory-image.js'
@@ -181,15 +181,7 @@ export async function writePalacios(
   } finally {
     fs.rmSync(temporary, { force: true })
   }
-  return [
-    ...losses,
-    ...image.notUnderstood.map(name => ({
-      kind: 'dropped' as const,
-      subject: name,
-      field: 'all',
-      detail: 'a device that the model does not know',
-    })),
-  ]
+  return [...losses, ...image.notUnderstood.map(droppedDevice)]
 }
 
 /** Patches contexts with a machine's state; returns what that lost. */

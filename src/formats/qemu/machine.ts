@@ -4,10 +4,10 @@
  */
 import { LossError, UsageError } from '../../lib/errors.js'
 import type { MachineImage, MachineState } from '../../model/machine.js'
-import { FOUR_GIB, ramRanges } from '../../model/machine-memory.js'
+import { FOUR_GIB, ramRanges, ramText } from '../../model/machine-memory.js'
 import { type Extent, Memory, sliceExtent, ZERO } from '../../model/memory.js'
 import type { Loss, WriteOptions } from '../format.js'
-import { lossesBetween, readTable, writeTable } from '../machine-table.js'
+import { droppedDevice, lossesBetween, readTable, writeTable } from '../machine-table.js'
 import { copyCaptureRecord, readCaptureRecord } from './capture-record.js'
 import { offeredFeatures, widenedLine } from './cpu-line.js'
 import { QemuFields } from './fields.js'
@@ -131,12 +131,7 @@ export async function writeQemu(
             !isCarried(name) &&
             (source === undefined || template.devices.every(({ title }) => title !== name)),
         )
-        .map(name => ({
-          kind: 'dropped' as const,
-          subject: name,
-          field: 'all',
-          detail: 'a device that the model does not know',
-        })),
+        .map(droppedDevice),
       ...template.devices
         .filter(({ name, title }) => !isUnderstood(name) && !isCarried(title))
         .map(({ title }) => ({
@@ -187,13 +182,11 @@ function blockMemory(memory: Memory, template: QemuStream): Memory {
     ...(block.size > Number(low) ? [{ start: FOUR_GIB, length: block.size - Number(low) }] : []),
   ]
   const found = ramRanges(memory)
-  const text = (ranges: typeof found) =>
-    ranges.map(({ start, length }) => `${length / 2 ** 20} MiB at 0x${start.toString(16)}`).join(', ')
-  if (text(found) !== text(expected))
+  if (ramText(found) !== ramText(expected))
     throw new LossError('the template has another amount of RAM', {
       file: template.source.path,
-      found: text(found),
-      expected: text(expected),
+      found: ramText(found),
+      expected: ramText(expected),
       hint: 'make the template with the same -m',
     })
   return Memory.from(
