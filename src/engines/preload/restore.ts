@@ -35,10 +35,7 @@ async function wakeUp(file: string, options: RestoreOptions): Promise<RestoredPr
     stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
     detached: options.detach,
   })
-  const ended = new Promise<number>((resolve, reject) => {
-    child.on('error', reject)
-    child.on('exit', (code, signal) => resolve(code ?? 128 + os.constants.signals[signal!]))
-  })
+  const ended = endOf(child)
   const stop = passSignalsOn(child) // also while it is still myrestart: the program shall not come to life alone
   const report = await readReport(child.stdio[REPORT] as Readable)
   if (!report.running) throw failure(await ended.finally(stop), report.error, file)
@@ -48,6 +45,14 @@ async function wakeUp(file: string, options: RestoreOptions): Promise<RestoredPr
     remarks: [...(remark === undefined ? [] : [remark]), ...report.remarks],
     wait: () => ended.finally(stop),
   }
+}
+
+/** The child's exit code, or 128 + the signal that ended it. */
+function endOf(child: ChildProcess): Promise<number> {
+  return new Promise((resolve, reject) => {
+    child.on('error', reject)
+    child.on('exit', (code, signal) => resolve(code ?? 128 + os.constants.signals[signal!]))
+  })
 }
 
 /** What is sent to this process goes to the child, until the returned function is called. Ctrl-C reaches both: what it means is the program's to say. */
@@ -93,10 +98,7 @@ export async function check(file: string): Promise<void> {
   const child = spawn(command, [...words, '--report', String(REPORT), '--check', file], {
     stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
   })
-  const ended = new Promise<number>((resolve, reject) => {
-    child.on('error', reject)
-    child.on('exit', (code, signal) => resolve(code ?? 128 + os.constants.signals[signal!]))
-  })
+  const ended = endOf(child)
   const report = await readReport(child.stdio[REPORT] as Readable)
   const code = await ended
   if (code !== 0) throw failure(code, report.error, file)
