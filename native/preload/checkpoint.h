@@ -177,6 +177,7 @@ void note_own_thread(struct scratch *scratch, struct thread_slot *slot, void *in
 /* interrupted.c */
 void set_back_interrupted_call(struct ucontext *context);
 /* process.c */
+bool may_make_any_call(void); /* no filter of system calls would end who makes one that the program never does */
 uint64_t total_pages(int directory, const char *statm); /* as that file of /proc says; 0: the process has ended, or is about to */
 void note_pending(struct scratch *scratch, uint32_t tid);
 void note_timers(struct scratch *scratch);

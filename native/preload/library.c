@@ -1,6 +1,5 @@
 /* How threads come to stand still when the checkpointer is libckpt.so: wherever they are, by a signal. Its counterpart is program.c. */
 #include "checkpoint.h"
-#include <linux/prctl.h>
 #include <linux/sched.h>
 
 bool may_begin(siginfo_t *info) {
@@ -26,12 +25,9 @@ uint32_t stop_others(struct scratch *scratch, uint32_t *signalled_now) {
   return count;
 }
 
-/*
- * unshare(CLONE_THREAD) does nothing but to fail when there is another thread, and so is quicker than to look into /proc. A filter of system
- * calls might end who asks it.
- */
+/* unshare(CLONE_THREAD) does nothing but to fail when there is another thread, and so is quicker than to look into /proc. */
 bool is_only_thread(void) {
-  return call(prctl, PR_GET_SECCOMP, 0, 0, 0, 0) == 0 && call(unshare, CLONE_THREAD) == 0;
+  return may_make_any_call() && call(unshare, CLONE_THREAD) == 0;
 }
 
 void forget_request(void) {}

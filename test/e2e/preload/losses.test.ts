@@ -77,6 +77,24 @@ test('a POSIX message queue is named, not taken for a deleted file', async () =>
   await expectLosses(pid, folder, [/a POSIX message queue: descriptor 3/])
 })
 
+test('a program with a filter of system calls is refused, not ended by a call that imago makes in it', async ({
+  skip,
+}) => {
+  const { pid, folder, said } = await program(
+    ['stddef.h', 'linux/filter.h', 'linux/seccomp.h', 'sys/prctl.h', 'sys/syscall.h'],
+    `struct sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ, SYS_timer_create, 1, 0), BPF_JUMP(BPF_JMP | BPF_JEQ, SYS_unshare, 0, 1),
+      BPF_STMT(BPF_RET, SECCOMP_RET_KILL_PROCESS), BPF_STMT(BPF_RET, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog all = {sizeof filter / sizeof *filter, filter};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    printf("%d\\n", prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &all));`,
+  )
+  skip(said !== '0\n', 'this kernel has no filters of system calls')
+  await expectLosses(pid, folder, [/seccomp filter/])
+})
+
 test('a namespace that the program went to by itself', async ({ skip }) => {
   const { pid, folder, said } = await program(
     ['sched.h'],
