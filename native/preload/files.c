@@ -177,16 +177,11 @@ static void describe_descriptor(struct writer *writer, int fd) {
     *description = like;
     read_fdinfo(writer, description, fd);
     size_t used = length;
-    if (length > 10 && same_text(link + length - 10, " (deleted)")) {
-      used -= 10;
-      if (description->kind == DESCRIPTION_KIND_REGULAR) description->state |= DESCRIPTION_FLAG_DELETED;
-    }
-    link[used] = 0;
-    description->path = add_string(writer, LIST_DESCRIPTION, link, used);
     struct statx named;
-    if (description->kind == DESCRIPTION_KIND_REGULAR && (failed(call(statx, AT_FDCWD, link, 0, STATX_BASIC_STATS, &named)) ||
-                                                         named.stx_ino != stat.stx_ino))
-      description->state |= DESCRIPTION_FLAG_DELETED; /* the name leads to another file, or to none */
+    const bool has_name = !failed(call(statx, AT_FDCWD, link, 0, STATX_BASIC_STATS, &named)) && named.stx_ino == stat.stx_ino;
+    if (!has_name && length > 10 && same_text(link + length - 10, " (deleted)")) link[used -= 10] = 0; /* a file may be called so */
+    description->path = add_string(writer, LIST_DESCRIPTION, link, used);
+    if (!has_name && description->kind == DESCRIPTION_KIND_REGULAR) description->state |= DESCRIPTION_FLAG_DELETED;
     struct { int32_t type, pid; } owner = {0, 0};
     if (!failed(call(fcntl, fd, 16 /* F_GETOWN_EX */, &owner)) && owner.pid != 0) {
       description->owner = owner.pid;
