@@ -4,7 +4,10 @@
 #include <linux/stat.h>
 #include <linux/wait.h>
 
-int checkpoint_signal = 12; /* SIGUSR2 */
+#define USUAL_SIGNAL 12 /* SIGUSR2 */
+
+int checkpoint_signal = USUAL_SIGNAL;
+uint64_t own_signals;
 static struct options defaults;
 static uint32_t busy; /* the id of the thread that takes a checkpoint, or ends a restore; 0: none does */
 static uint32_t has_led; /* that thread: it has only to return */
@@ -15,6 +18,7 @@ static int32_t keeper;
 ARCH_DEFINE_RESTORER(return_from_signal);
 
 static void enter_resumed(uint64_t frame, uint64_t leader);
+static void on_checkpoint_signal(int signal, siginfo_t *info, void *context);
 struct resume_block imago_resume_block = {.magic = RESUME_MAGIC, .version = RESUME_VERSION, .entry = (uint64_t)enter_resumed};
 
 void become_writer(struct scratch *scratch) {
@@ -133,13 +137,21 @@ static void note_and_fork(struct scratch *scratch, siginfo_t *info, void *contex
  * it back. Therefore the thread that leads admits the signal again before any other goes on, and blocks it only while it returns itself.
  */
 void admit_signal_before_others_go_on(void) {
-  const uint64_t mask = checkpoint_signal_mask();
   __atomic_store_n(&has_led, 1, __ATOMIC_RELEASE);
-  call(rt_sigprocmask, 1 /* SIG_UNBLOCK */, &mask, 0, 8);
+  call(rt_sigprocmask, 1 /* SIG_UNBLOCK */, &own_signals, 0, 8);
+}
+
+/* Those that the program has taken for itself are its own. */
+static void give_away_signals(void) {
+  struct kernel_action action;
+  for (int signal = 1; signal <= 64; signal++)
+    if (own_signals & signal_mask(signal) && !failed(call(rt_sigaction, signal, 0, &action, 8)) && action.handler != (uint64_t)on_checkpoint_signal)
+      own_signals &= ~signal_mask(signal);
 }
 
 static void checkpoint(siginfo_t *info, void *context) {
   const uint64_t start = clock_nanoseconds(1);
+  give_away_signals();
   const bool at_work = writer_at_work(keeper == (int32_t)call(getpid) ? kept : 0);
   struct scratch *scratch = make_scratch(at_work);
   if (scratch == 0) return forget_request();
@@ -168,7 +180,7 @@ static void leave_signal_to_others(void) {
   uint64_t waiting = 0;
   for (int i = 0; i < 50; i++) {
     call(rt_sigpending, &waiting, 8);
-    if (!(waiting & checkpoint_signal_mask()) || is_only_thread()) return;
+    if (!(waiting & own_signals) || is_only_thread()) return;
     call(nanosleep, &moment, 0);
   }
 }
@@ -178,11 +190,10 @@ static siginfo_t put_off;
 
 static void return_from_leading(void) {
   const long process = call(getpid);
-  const uint64_t mask = checkpoint_signal_mask();
   __atomic_store_n(&has_led, 1, __ATOMIC_RELEASE);
-  call(rt_sigprocmask, 0 /* SIG_BLOCK */, &mask, 0, 8);
+  call(rt_sigprocmask, 0 /* SIG_BLOCK */, &own_signals, 0, 8);
   leave_signal_to_others();
-  if (put_off.si_signo != 0) call(rt_tgsigqueueinfo, process, busy, checkpoint_signal, &put_off);
+  if (put_off.si_signo != 0) call(rt_tgsigqueueinfo, process, busy, put_off.si_signo, &put_off);
   put_off.si_signo = 0;
   __atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
 }
@@ -226,7 +237,8 @@ static void install(void) {
     .restorer = (uint64_t)return_from_signal,
     .mask = ~0ul,
   };
-  call(rt_sigaction, checkpoint_signal, &action, 0, 8);
+  for (int signal = 1; signal <= 64; signal++)
+    if (own_signals & signal_mask(signal)) call(rt_sigaction, signal, &action, 0, 8);
 }
 
 static void wait_for_threads(uint32_t *still_to_come, uint32_t enough) {
@@ -245,7 +257,7 @@ static void go_on(uint64_t frame, uint64_t leader) {
     call(munmap, block->restorer_start, block->restorer_size);
     busy = call(gettid);
     has_led = 1;
-    if (!(arch_signal_mask(context) & checkpoint_signal_mask())) admit_signal_before_others_go_on();
+    if (!(arch_signal_mask(context) & own_signals)) admit_signal_before_others_go_on();
   }
   __atomic_sub_fetch(&block->threads_to_come, 1, __ATOMIC_ACQ_REL);
   futex_wake(&block->threads_to_come, false);
@@ -261,6 +273,8 @@ static void enter_resumed(uint64_t frame, uint64_t leader) {
 
 __attribute__((constructor)) static void start(void) {
   read_environment(&defaults);
+  own_signals = signal_mask(checkpoint_signal);
+  if (checkpoint_signal == USUAL_SIGNAL && request_signal != 0) own_signals |= signal_mask(request_signal);
   note_what_is_inherited();
   crc32(0, 0, 0); /* makes its tables, which takes as long as a small file takes to copy */
   install();

@@ -133,9 +133,11 @@ uint64_t place_identity(int process, uint32_t place) __attribute__((visibility("
 void note_what_is_inherited(void) __attribute__((visibility("hidden")));
 void refresh_what_is_inherited(void) __attribute__((visibility("hidden")));
 
-extern int checkpoint_signal __attribute__((visibility("hidden")));
-static inline uint64_t checkpoint_signal_mask(void) {
-  return 1ul << (checkpoint_signal - 1);
+extern int checkpoint_signal __attribute__((visibility("hidden"))); /* by which the user asks */
+extern const int request_signal __attribute__((visibility("hidden"))); /* by which imago asks where the user chose none; 0: by the same */
+extern uint64_t own_signals __attribute__((visibility("hidden")));  /* of both, those that the program has not taken for itself */
+static inline uint64_t signal_mask(int signal) {
+  return 1ul << (signal - 1);
 }
 
 /*

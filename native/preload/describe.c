@@ -89,7 +89,7 @@ static void describe_status(struct writer *writer) {
 static void describe_actions(struct writer *writer) {
   for (uint32_t signal = 1; signal <= 64; signal++) {
     struct kernel_action action = {0, 0, 0, 0};
-    if (signal == (uint32_t)checkpoint_signal) continue;
+    if (own_signals & signal_mask(signal)) continue;
     if (signal == STOP_SIGNAL && writer->scratch->thread_count > 1) action = writer->scratch->stop_action;
     else if (failed(call(rt_sigaction, signal, 0, &action, 8))) continue;
     if (action.handler == 0 && action.flags == 0 && action.mask == 0) continue;

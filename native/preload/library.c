@@ -2,6 +2,9 @@
 #include "checkpoint.h"
 #include <linux/sched.h>
 
+/* Programs such as vim, java and an interactive bash take SIGUSR2 for themselves. */
+const int request_signal = 64;
+
 bool may_begin(siginfo_t *info) {
   (void)info;
   return true;

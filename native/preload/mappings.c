@@ -90,6 +90,12 @@ static void classify(struct writer *writer, struct note_mapping *mapping, const 
   }
 }
 
+/* A file that is there may be called as if it were deleted. */
+static bool is_called(const struct note_mapping *mapping, const char *name) {
+  struct statx stat;
+  return !failed(call(statx, AT_FDCWD, name, 0, STATX_INO, &stat)) && stat.stx_ino == mapping->inode;
+}
+
 static void describe_mapping(struct writer *writer, const char *line) {
   uint64_t start, end;
   const char *at = line;
@@ -119,7 +125,7 @@ static void describe_mapping(struct writer *writer, const char *line) {
   }
   name[length] = 0;
   static const char deleted[] = " (deleted)";
-  if (length > sizeof deleted - 1 && same_text(name + length - (sizeof deleted - 1), deleted)) {
+  if (length > sizeof deleted - 1 && same_text(name + length - (sizeof deleted - 1), deleted) && !is_called(mapping, name)) {
     name[length -= sizeof deleted - 1] = 0;
     mapping->flags |= MAPPING_FLAG_DELETED;
   }

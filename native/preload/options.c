@@ -108,7 +108,7 @@ void ask_again(const struct options *options, int32_t program, const siginfo_t *
   const unsigned count = is_request(asked) ? sizeof parts / sizeof *parts : 1; /* else all is as the program has it */
   TEXT(path, 64);
   siginfo_t info = {0};
-  info.si_signo = checkpoint_signal;
+  info.si_signo = asked->si_signo;
   info.si_code = -1;
   info.si_pid = call(getpid);
   info.si_value.sival_ptr = is_request(asked) ? asked->si_value.sival_ptr : (void *)(REQUEST_WORD | (uint64_t)info.si_pid << REQUEST_BITS);
@@ -117,7 +117,7 @@ void ask_again(const struct options *options, int32_t program, const siginfo_t *
   if (failed(fd)) return tell_refusal(options, "error cannot ask for it to stand still");
   for (unsigned i = 0; i < count; i++) call(write, fd, parts[i], length_of(parts[i]));
   call(close, fd);
-  if (failed(call(rt_sigqueueinfo, program, checkpoint_signal, &info))) call(unlinkat, AT_FDCWD, path.start, 0);
+  if (failed(call(rt_sigqueueinfo, program, info.si_signo, &info))) call(unlinkat, AT_FDCWD, path.start, 0);
 }
 
 void reply_line(const struct options *options, const char *line) {

@@ -51,6 +51,8 @@ static bool only_park(void) {
   return true;
 }
 
+const int request_signal = 0; /* an emulator does not hand on all of them */
+
 bool may_begin(siginfo_t *info) {
   if (__imago_request == CLAIMED && info->si_code == -1 && (uint64_t)info->si_value.sival_ptr == CLAIM_COOKIE) {
     *info = asked;

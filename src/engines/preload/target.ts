@@ -19,6 +19,8 @@ export interface Target {
 }
 
 const SIGUSR2 = 12
+/** The checkpointer takes this one, too, when no other was chosen: some programs take SIGUSR2 for themselves (native/preload/library.c). */
+const REQUEST_SIGNAL = 64
 
 function rootOf(pid: number): string {
   const same = (link: string) => {
@@ -125,10 +127,12 @@ export function target(pid: number): Target {
   const status = read(`/proc/${found}/status`)
   const line = (name: string) => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? ''
   const variable = /(?:^|\0)IMAGO_SIGNAL=(\d+)/.exec(read(`/proc/${found}/environ`))?.[1]
-  const signal = variable === undefined ? SIGUSR2 : Number(variable)
-  const bit = 1n << BigInt(signal - 1)
-  const has = (name: string) => (BigInt(`0x${line(name) || 0}`) & bit) !== 0n
-  if (!has('SigCgt'))
+  const catches = (number: number) => (BigInt(`0x${line('SigCgt') || 0}`) & (1n << BigInt(number - 1))) !== 0n
+  const atMigrationPoints = isProgramOfCc(found, read(`/proc/${found}/maps`))
+  // Under an emulator it is that which catches signals.
+  const usual = !atMigrationPoints && catches(REQUEST_SIGNAL) ? REQUEST_SIGNAL : SIGUSR2
+  const signal = variable === undefined ? usual : Number(variable)
+  if (!catches(signal))
     throw new HostError(
       `process ${found} has taken signal ${signal} for itself, which would ask it for a checkpoint`,
       {
@@ -145,7 +149,7 @@ export function target(pid: number): Target {
     uid: Number(line('Uid').split(/\s+/)[1]),
     gid: Number(line('Gid').split(/\s+/)[1]),
     signal,
-    atMigrationPoints: isProgramOfCc(found, read(`/proc/${found}/maps`)),
+    atMigrationPoints,
     root: rootOf(found),
   }
 }

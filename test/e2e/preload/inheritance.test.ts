@@ -102,3 +102,34 @@ int main(void) {
   })
   expect(run).toMatchObject({ status: 0, stderr: '' })
 })
+
+/** On a pseudo terminal: an interactive shell keeps a variable in another life. */
+const shellTest = `
+import os, pty, subprocess, sys
+launcher, image = sys.argv[1:]
+def on_terminal(*words):
+    controller, terminal = pty.openpty()
+    return subprocess.Popen(words, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True), controller
+def answer(controller, line, word):
+    os.write(controller, line)
+    text = b''
+    while word not in text: text += os.read(controller, 1000)
+os.environ['HISTFILE'] = '/dev/null'
+shell, controller = on_terminal(launcher, 'run', '--', 'bash', '--norc', '--noprofile', '-i')
+answer(controller, b'number=6; echo is $((number * 2))\\n', b'is 12')
+subprocess.run([launcher, 'checkpoint', str(shell.pid), '-o', image, '--stop'], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+shell.wait()
+shell, controller = on_terminal(launcher, 'restore', image)
+answer(controller, b'echo is $((number * 7))\\n', b'is 42')
+os.write(controller, b'exit 5\\n')
+sys.exit(0 if shell.wait() == 5 else 'another exit code')
+`
+
+test('an interactive bash, which takes SIGUSR2 for itself, goes on at its prompt on another terminal', ({
+  skip,
+}) => {
+  skip(spawnSync('python3', ['-V']).status !== 0, 'python3 is not installed')
+  const image = path.join(temporaryFolder(), 'image')
+  const run = spawnSync('python3', ['-c', shellTest, launcher, image], { encoding: 'utf8', timeout: 120_000 })
+  expect(run).toMatchObject({ status: 0, stderr: '' })
+})

@@ -173,3 +173,28 @@ test.for([
   expect(imago(['checkpoint', String(program.pid), '-o', again])).toMatchObject({ code: 0 })
   expect(await verify(again)).toEqual([])
 })
+
+test('a program that takes SIGUSR2 for itself is frozen all the same, and has it again when restored', async () => {
+  const folder = temporaryFolder()
+  const source = `
+#include <signal.h>
+#include <unistd.h>
+static volatile sig_atomic_t seen;
+static void on_signal(int number) { seen = number; }
+int main(void) {
+  signal(SIGUSR2, on_signal);
+  write(1, "up", 2);
+  while (access("go", F_OK) != 0) usleep(5000);
+  if (seen != 0) return 1;
+  raise(SIGUSR2);
+  return seen == SIGUSR2 ? 9 : 2;
+}`
+  const child = start(folder, ['run', '--', compile(folder, 'taking', source)], 'out')
+  await until(() => read(folder, 'out') === 'up')
+  const images = ['first', 'second'].map(name => path.join(folder, name))
+  for (const image of images)
+    expect(imago(['checkpoint', String(child.pid), '-o', image])).toMatchObject({ code: 0 })
+  child.kill('SIGKILL')
+  fs.writeFileSync(path.join(folder, 'go'), '')
+  for (const image of images) expect(imago(['restore', image]).code).toBe(9)
+})
