@@ -1,6 +1,6 @@
 import path from 'node:path'
 import type { Command } from '../command.js'
-import { guestFrom, imageFrom, imageOptions, sessionFrom, sessionOptions } from '../vm-options.js'
+import { guestFrom, imageFrom, imageOptions, sessionFrom, sessionOptions } from '../vm/options.js'
 
 export const command: Command = {
   description:
@@ -16,7 +16,7 @@ export const command: Command = {
     // What comes after it is loaded while its thread makes the guest.
     const [vm, { printBlock, runSession }, { claimImage }] = await Promise.all([
       MicroVm.start({ ...guest, start: imageFrom(options, image) }),
-      import('../vm-session.js'),
+      import('../vm/session.js'),
       import('../../migrate/offer.js'),
     ])
     try {

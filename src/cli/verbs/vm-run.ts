@@ -1,7 +1,7 @@
 import path from 'node:path'
 import { HostError, UsageError } from '../../lib/errors.js'
 import type { Command } from '../command.js'
-import { guestFrom, programFrom, programOptions, sessionFrom, sessionOptions } from '../vm-options.js'
+import { guestFrom, programFrom, programOptions, sessionFrom, sessionOptions } from '../vm/options.js'
 
 export const command: Command = {
   description:
@@ -53,7 +53,7 @@ export const command: Command = {
     // What comes after it is loaded while its thread makes the guest.
     const [vm, { runSession }] = await Promise.all([
       MicroVm.start({ ...guest, start }),
-      import('../vm-session.js'),
+      import('../vm/session.js'),
     ])
     if (vm.boundToCpu)
       output.note(

@@ -9,7 +9,7 @@ import {
   programOptions,
   sessionFrom,
   sessionOptions,
-} from '../vm-options.js'
+} from '../vm/options.js'
 
 export const command: Command = {
   description:
@@ -48,7 +48,7 @@ export const command: Command = {
   ],
   passThrough: true,
   async run({ args, options, output }) {
-    const { sendRestingImage, sendRunning } = await import('../vm-departure.js')
+    const { sendRestingImage, sendRunning } = await import('../vm/departure.js')
     const program = options.run as string | undefined
     const [target, words] =
       program === undefined ? [args.rest[0], args.rest.slice(1)] : [args.imageOrTarget, args.rest]
@@ -66,7 +66,7 @@ export const command: Command = {
     if (options.seed === true) {
       if (options.live === true || options.after !== undefined || options.compress === true)
         throw new UsageError('the form of the ScratchVM knows neither --live, --after nor --compress')
-      const { sendSeedImage, sendSeedRun } = await import('../vm-seed.js')
+      const { sendSeedImage, sendSeedRun } = await import('../vm/seed.js')
       if (program === undefined) return sendSeedImage(path.resolve(args.imageOrTarget!), common, output)
       const guest = await guestFrom(options, output)
       return sendSeedRun(programFrom(options, program, words), guest, session, common, output)

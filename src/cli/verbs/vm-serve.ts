@@ -9,7 +9,7 @@ import {
   portOf,
   sessionFrom,
   sessionOptions,
-} from '../vm-options.js'
+} from '../vm/options.js'
 
 export const command: Command = {
   description:
@@ -34,8 +34,8 @@ export const command: Command = {
     const { Receiver } = await import('../../migrate/receive-machine.js')
     const { MicroVm } = await import('../../engines/microvm/micro-vm.js')
     const { noteTransfer } = await import('../output.js')
-    const { printBlock, runSession } = await import('../vm-session.js')
-    const { unlessInterrupted } = await import('../vm-wishes.js')
+    const { printBlock, runSession } = await import('../vm/session.js')
+    const { unlessInterrupted } = await import('../vm/wishes.js')
     const host = options.host as string
     const port = portOf(options.port as string)
     const store = path.resolve(options.store as string)
@@ -43,7 +43,7 @@ export const command: Command = {
     const guest = await guestFrom(options, output)
     const wakeUp = (image: string) => MicroVm.start({ ...guest, start: imageFrom(options, image, '.') })
     if (options.seed === true) {
-      const { serveSeedGuest } = await import('../vm-seed.js')
+      const { serveSeedGuest } = await import('../vm/seed.js')
       return serveSeedGuest({ host, port }, wakeUp, session, store, output)
     }
     const key = readKey(options.key as string | undefined)

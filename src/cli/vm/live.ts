@@ -4,17 +4,17 @@
  */
 import fs from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { MicroVm } from '../engines/microvm/micro-vm.js'
-import { headerDigest } from '../formats/microvm/image-file.js'
-import { ImagoError } from '../lib/errors.js'
-import { InDoubt } from '../migrate/hand-over.js'
-import { keepSafe, sendAway } from '../migrate/live-departure.js'
-import { Offer } from '../migrate/offer.js'
-import type { LiveGuest, Round } from '../migrate/send-machine.js'
-import { bytesText, durationText, noteTransfer, type Output } from './output.js'
-import { ATTEMPTS, type Destination, dialer, onCut } from './vm-destination.js'
-import { takeLocksAgain } from './vm-locks.js'
-import type { SessionOptions } from './vm-session.js'
+import type { MicroVm } from '../../engines/microvm/micro-vm.js'
+import { headerDigest } from '../../formats/microvm/image-file.js'
+import { ImagoError } from '../../lib/errors.js'
+import { InDoubt } from '../../migrate/hand-over.js'
+import { keepSafe, sendAway } from '../../migrate/live-departure.js'
+import { Offer } from '../../migrate/offer.js'
+import type { LiveGuest, Round } from '../../migrate/send-machine.js'
+import { bytesText, durationText, noteTransfer, type Output } from '../output.js'
+import { ATTEMPTS, type Destination, dialer, onCut } from './destination.js'
+import { takeLocksAgain } from './locks.js'
+import type { SessionOptions } from './session.js'
 
 type Running = ReturnType<MicroVm['run']>
 

@@ -1,7 +1,7 @@
 /** Locks of a guest's files, which were let go for a target that did not take them. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { MicroVm } from '../engines/microvm/micro-vm.js'
-import { LossError } from '../lib/errors.js'
+import type { MicroVm } from '../../engines/microvm/micro-vm.js'
+import { LossError } from '../../lib/errors.js'
 
 /** How often, and how far apart, locks are tried that were let go for the target. */
 const LOCK_ATTEMPTS = 30

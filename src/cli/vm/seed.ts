@@ -1,15 +1,15 @@
 /** `vm send --seed` and `vm serve --seed` at a terminal: the ScratchVM's network migration, with its words. */
 import fs from 'node:fs'
 import path from 'node:path'
-import type { Start } from '../engines/microvm/messages.js'
-import { MicroVm } from '../engines/microvm/micro-vm.js'
-import { writeFileAtomically, writeFully } from '../lib/atomic-file.js'
-import { ExitCode } from '../lib/errors.js'
-import { sendSeed, serveSeed } from '../migrate/seed-wire.js'
-import { noteTransfer, type Output } from './output.js'
-import type { GuestOptions } from './vm-options.js'
-import { printBlock, runSession, type SessionOptions, seedImageIn } from './vm-session.js'
-import { unlessInterrupted } from './vm-wishes.js'
+import type { Start } from '../../engines/microvm/messages.js'
+import { MicroVm } from '../../engines/microvm/micro-vm.js'
+import { writeFileAtomically, writeFully } from '../../lib/atomic-file.js'
+import { ExitCode } from '../../lib/errors.js'
+import { sendSeed, serveSeed } from '../../migrate/seed-wire.js'
+import { noteTransfer, type Output } from '../output.js'
+import type { GuestOptions } from './options.js'
+import { printBlock, runSession, type SessionOptions, seedImageIn } from './session.js'
+import { unlessInterrupted } from './wishes.js'
 
 export interface SeedDestination {
   readonly host: string

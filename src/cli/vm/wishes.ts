@@ -2,9 +2,9 @@
  * What a running guest is stopped for: signals, the time limit, and `imago checkpoint` from another process. They are
  * kept in the order in which they came, so that none is lost while another is granted.
  */
-import { listenForRequests, type Saved, type SaveRequest } from '../engines/microvm/control.js'
-import type { MicroVm } from '../engines/microvm/micro-vm.js'
-import { HostError } from '../lib/errors.js'
+import { listenForRequests, type Saved, type SaveRequest } from '../../engines/microvm/control.js'
+import type { MicroVm } from '../../engines/microvm/micro-vm.js'
+import { HostError } from '../../lib/errors.js'
 
 export type Wish =
   /** SIGUSR2: save where saves go; with `vm send`: send it now. */

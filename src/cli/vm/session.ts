@@ -4,12 +4,12 @@
  */
 import fs from 'node:fs'
 import path from 'node:path'
-import type { Ended, Report } from '../engines/microvm/messages.js'
-import type { MicroVm } from '../engines/microvm/micro-vm.js'
-import { verifyMicroVmFile } from '../formats/microvm/image-file.js'
-import { ExitCode, ImagoError, InterruptedError, UnreadableError } from '../lib/errors.js'
-import type { Output } from './output.js'
-import { type Wish, Wishes } from './vm-wishes.js'
+import type { Ended, Report } from '../../engines/microvm/messages.js'
+import type { MicroVm } from '../../engines/microvm/micro-vm.js'
+import { verifyMicroVmFile } from '../../formats/microvm/image-file.js'
+import { ExitCode, ImagoError, InterruptedError, UnreadableError } from '../../lib/errors.js'
+import type { Output } from '../output.js'
+import { type Wish, Wishes } from './wishes.js'
 
 export interface SessionOptions {
   /** Where a save goes. */
@@ -119,7 +119,7 @@ function verify(image: string): void {
 }
 
 async function seedFilesOf(image: string, folder: string): Promise<void> {
-  const { writeSeedFiles } = await import('../formats/seed-files.js')
+  const { writeSeedFiles } = await import('../../formats/seed-files.js')
   await writeSeedFiles(image, folder)
 }
 
@@ -129,7 +129,7 @@ export const seedImageIn = (folder: string) => path.join(folder, 'vm_image.sav')
 /** What the ScratchVM prints at each save and restore. */
 export async function printBlock(image: string, output: Output): Promise<void> {
   if (output.quiet) return
-  const { scratchBlock } = await import('./views/scratch-block.js')
-  const { blockOf } = await import('./views/block-of.js')
+  const { scratchBlock } = await import('../views/scratch-block.js')
+  const { blockOf } = await import('../views/block-of.js')
   process.stderr.write(`${scratchBlock(await blockOf(image)).join('\n')}\n`)
 }

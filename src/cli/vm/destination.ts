@@ -1,7 +1,7 @@
 /** Where `vm send` sends to, and how it is reached. */
-import { connect, readKey } from '../migrate/channel.js'
-import { FrameStream } from '../migrate/frames.js'
-import type { Output } from './output.js'
+import { connect, readKey } from '../../migrate/channel.js'
+import { FrameStream } from '../../migrate/frames.js'
+import type { Output } from '../output.js'
 
 /** How often a cut connection is made anew. */
 export const ATTEMPTS = 30

@@ -1,14 +1,13 @@
 /** The options that the verbs of `vm` share, and what their values mean. */
-
 import path from 'node:path'
-import type { EngineName, Start } from '../engines/microvm/messages.js'
-import type { FilePolicy } from '../engines/microvm/restore-files.js'
-import { LARGEST_MEMORY, SMALLEST_MEMORY } from '../formats/microvm/guest-layout.js'
-import { UsageError } from '../lib/errors.js'
-import { parseSize } from '../lib/quantities.js'
-import { type Invocation, type Option, timeOf } from './command.js'
-import { bytesText, type Output } from './output.js'
-import type { SessionOptions } from './vm-session.js'
+import type { EngineName, Start } from '../../engines/microvm/messages.js'
+import type { FilePolicy } from '../../engines/microvm/restore-files.js'
+import { LARGEST_MEMORY, SMALLEST_MEMORY } from '../../formats/microvm/guest-layout.js'
+import { UsageError } from '../../lib/errors.js'
+import { parseSize } from '../../lib/quantities.js'
+import { type Invocation, type Option, timeOf } from '../command.js'
+import { bytesText, type Output } from '../output.js'
+import type { SessionOptions } from './session.js'
 
 type Given = Invocation['options']
 
@@ -63,7 +62,7 @@ export interface GuestOptions {
 
 /** Says so when the guest will be slow. */
 export async function guestFrom(options: Given, output: Output): Promise<GuestOptions> {
-  const { chooseEngine } = await import('../engines/microvm/engines.js')
+  const { chooseEngine } = await import('../../engines/microvm/engines.js')
   const engine = chooseEngine(options.engine as EngineName | undefined)
   if (engine === 'unicorn' && options.engine === undefined)
     output.note('imago: without KVM: the guest is emulated, and slow')
