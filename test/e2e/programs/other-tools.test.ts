@@ -41,14 +41,22 @@ describe('an image', () => {
     )
     expect(gdb.stdout).toMatch(/in main \(argc=/)
     expect(gdb.stdout).toMatch(/\$1 = \d+/)
+    expect(gdb.stdout + gdb.stderr).not.toMatch(/warning: (?!Unable to find libthread_db)/)
   })
 
-  test('is read by readelf without a complaint', async ({ skip }) => {
-    skip(spawnSync('readelf', ['--version']).status !== 0, 'readelf is not installed')
-    const { image } = await imageOfFourThreads()
-    const readelf = spawnSync('readelf', ['-W', '-h', '-l', image], { encoding: 'utf8' })
-    expect([readelf.status, readelf.stderr]).toEqual([0, ''])
-    expect(readelf.stdout).toMatch(/CORE \(Core file\)/)
+  test.for([
+    ['readelf -W -h -l', /CORE \(Core file\)/],
+    ['readelf -W -n', /NT_PRSTATUS(?:[^]*NT_PRSTATUS){4}/],
+    ['eu-readelf -h -l -n', /PRSTATUS(?:[^]*PRSTATUS){4}/],
+    ['eu-stack --executable=BINARY --core', /\bworker\b[^]*\bmain\b|\bmain\b[^]*\bworker\b/],
+    ['file', /ELF 64-bit LSB core file.*threads4/],
+  ] as const)('is read by %s without a complaint', async ([command, understood], { skip }) => {
+    const [tool, ...options] = command.split(' ')
+    skip(spawnSync(tool!, ['--version']).status !== 0, `${tool} is not installed`)
+    const { image, binary } = await imageOfFourThreads()
+    const words = [...options.map(option => option.replace('BINARY', binary)), image]
+    const said = spawnSync(tool!, words, { encoding: 'utf8' })
+    expect(said).toMatchObject({ status: 0, stderr: '', stdout: expect.stringMatching(understood) })
   })
 
   test('is shown by inspect with the function that each thread is in', async () => {
