@@ -3,7 +3,7 @@
  * the two neutral models. Formats know the models, never each other.
  */
 import fs from 'node:fs'
-import { LossError, UnreadableError, UsageError } from '../lib/errors.js'
+import { LossError, systemReason, UnreadableError, UsageError } from '../lib/errors.js'
 import type { MachineImage } from '../model/machine.js'
 import type { ProcessImage } from '../model/process.js'
 import type { Format, MachineFormat, ProbeInput, ProcessFormat, WriteOptions } from './format.js'
@@ -81,7 +81,7 @@ function probeInput(path: string): ProbeInput {
       fs.closeSync(fd)
     }
   } catch (error) {
-    throw new UnreadableError(`cannot open: ${(error as Error).message.replace(/^\w+: /, '')}`, {
+    throw new UnreadableError(`cannot open: ${systemReason(error)}`, {
       file: path,
       cause: error,
     })

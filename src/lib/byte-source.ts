@@ -3,7 +3,7 @@
  * so that an image of many gigabytes is described without being read.
  */
 import fs from 'node:fs'
-import { UnreadableError } from './errors.js'
+import { systemReason, UnreadableError } from './errors.js'
 
 export interface ByteSource {
   /** Size in bytes. */
@@ -31,7 +31,7 @@ export class FileSource implements ByteSource {
     try {
       this.fd = fs.openSync(path, 'r')
     } catch (error) {
-      throw new UnreadableError(`cannot open: ${(error as Error).message.replace(/^\w+: /, '')}`, {
+      throw new UnreadableError(`cannot open: ${systemReason(error)}`, {
         file: path,
         cause: error,
       })

@@ -3,6 +3,8 @@
  * and expected, and what to do about it.
  */
 
+import { getSystemErrorMap } from 'node:util'
+
 export const ExitCode = {
   done: 0,
   failed: 1,
@@ -55,6 +57,12 @@ export class ImagoError extends Error {
     if (hint !== undefined) lines.push(`  hint:     ${hint}`)
     return lines.join('\n')
   }
+}
+
+/** Why a system call of Node failed, as the C library says it: `no such file or directory`, without call and path. */
+export function systemReason(error: unknown): string {
+  const { errno, message } = error as NodeJS.ErrnoException
+  return getSystemErrorMap().get(errno ?? 0)?.[1] ?? message
 }
 
 /** The command line is wrong. Exit code 2. */

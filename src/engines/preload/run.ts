@@ -22,8 +22,11 @@ export interface RunOptions {
 /** The program's file, found as a shell finds it. @throws UsageError when there is none. */
 export function findProgram(name: string): string {
   const [found] = name.includes('/') ? [path.resolve(name)].filter(isProgram) : programsNamed(name)
-  if (found === undefined) throw new UsageError(`no program '${name}'`, { hint: 'give its path' })
-  return found
+  if (found !== undefined) return found
+  const isThere = name.includes('/') && fs.existsSync(name)
+  throw new UsageError(isThere ? `'${name}' is no program` : `no program '${name}'`, {
+    hint: isThere ? 'chmod +x makes a script or binary one' : 'give its path',
+  })
 }
 
 const SET_ID_BITS = 0o6000
