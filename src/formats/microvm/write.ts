@@ -6,6 +6,7 @@ import { KEPT_FLAGS, standsAtReturn, USER_END } from '../../isa/x86-64-program.j
 import { writeFileAtomically, writeFully } from '../../lib/atomic-file.js'
 import { alignUp, alignUpBig } from '../../lib/bytes.js'
 import { LossError, UnreadableError } from '../../lib/errors.js'
+import type { HostedMapping, HostedProgram } from '../../model/hosted-program.js'
 import type { Cpu, MachineImage } from '../../model/machine.js'
 import { type Memory, PAGE_SIZE, PAGE_SIZE_BIG } from '../../model/memory.js'
 import { writeExtent } from '../extent-file.js'
@@ -14,6 +15,7 @@ import { extentsIn } from './extents.js'
 import { guestMsrs, specialRegistersFor } from './guest-cpu.js'
 import {
   LARGEST_MEMORY,
+  type Layout,
   layoutFor,
   makeMonitorArea,
   pageTables,
@@ -21,41 +23,25 @@ import {
   SMALLEST_MEMORY,
 } from './guest-layout.js'
 import { encodeHeader } from './header.js'
-import { fileKinds, type MicroVmRecord } from './record.js'
+import { fileKinds, type MicroVmRecord, type ProcessRecord } from './record.js'
 
 /** 2 MiB: what the layout counts in. */
 const GRAIN = 2 << 20
 /** Memory is looked through in blocks of this size. */
 const BLOCK = 1 << 20
 
-/** @throws LossError for a machine that is more than one program, or whose program stands in its monitor. */
+/**
+ * @throws LossError for a machine that is more than one program, UnreadableError for a program that stands in its monitor.
+ */
 export async function writeMicroVm(image: MachineImage, target: string): Promise<readonly Loss[]> {
-  const { program } = image
-  if (program === undefined || image.cpus.length !== 1)
-    throw new LossError('a micro-VM runs one program without a kernel', {
-      found: `a machine of format ${image.origin.format}, with a kernel of its own`,
-      hint: 'imago vm resume lets a whole machine go on (in QEMU)',
-    })
-  if (image.origin.format === 'microvm') throw new LossError('this is a microvm image already')
-  if (program.more.length > 0)
-    throw new LossError('the program does not fit into a microvm image', { found: program.more[0] })
-  const usable = Math.max(SMALLEST_MEMORY, Math.ceil(program.memorySize / GRAIN) * GRAIN)
-  if (usable > LARGEST_MEMORY) throw new LossError('more memory than a guest can have', { found: usable })
-  const layout = layoutFor(usable)
+  const program = onlyProgram(image)
+  const layout = layoutOf(program)
   const cpu = programCpu(image)
-  const end = alignUpBig(BigInt(program.memorySize), PAGE_SIZE_BIG)
-  const mappings = program.mappings.map(mapping => ({
-    ...mapping,
-    end: alignUpBig(mapping.end, PAGE_SIZE_BIG),
-  }))
-  const area = Buffer.from(new ArrayBuffer(layout.areaSize))
-  makeMonitorArea(area, layout)
-  const tables = pageTables(area, layout)
-  for (const { start, end, protection } of mappings)
-    protectPages(tables, Number(start), Number(end), protection)
+  const mappings = wholePages(program)
+  const area = monitorArea(layout, mappings)
   const record: MicroVmRecord = {
     memoryBytes: BigInt(layout.totalSize),
-    usableBytes: BigInt(usable),
+    usableBytes: BigInt(layout.memorySize),
     cpu: {
       registers: cpu.registers,
       special: specialRegistersFor(layout, cpu.fsBase, cpu.gsBase),
@@ -64,38 +50,11 @@ export async function writeMicroVm(image: MachineImage, target: string): Promise
       xsave: cpu.xsave,
       features: '',
     },
-    process: {
-      engine: image.origin.format,
-      name: program.name,
-      rootFolder: process.cwd(),
-      workingDirectory: '/',
-      readOnly: false,
-      umask: 0o022,
-      brkStart: end,
-      brk: end,
-      clearTid: 0n,
-      signalMask: 0n,
-      pendingSignals: 0n,
-      alternateStack: { address: 0n, size: 0n, flags: 2 },
-      waitLeft: -1n,
-      savedAt: 0n,
-    },
+    process: processRecord(program, image.origin.format),
     signals: [],
     mappings,
-    files: [
-      ...['stdin', 'stdout', 'stderr'].map((name, fd) =>
-        file('standard', { name, path: name, flags: fd === 0 ? 0 : 1 }),
-      ),
-      ...program.files.map(({ name, flags, offset, writtenFrom }) =>
-        file('regular', { name, path: path.posix.resolve('/', name), flags, offset, writtenFrom }),
-      ),
-    ],
-    descriptors: [0, 1, 2, ...program.files.map(({ fd }) => fd)].map((fd, i) => ({
-      fd,
-      file: i,
-      closeOnExec: 0,
-    })),
-    extents: [...extentsOfMemory(image.memory, program.memorySize), ...extentsIn(area, usable)],
+    ...openFiles(program),
+    extents: [...extentsOfMemory(image.memory, program.memorySize), ...extentsIn(area, layout.memorySize)],
     unknown: [],
   }
   const header = encodeHeader(record)
@@ -103,7 +62,7 @@ export async function writeMicroVm(image: MachineImage, target: string): Promise
     writeFully(fd, header, 0)
     for (const extent of image.memory.within(0n, BigInt(program.memorySize)))
       writeExtent(fd, extent, header.length + Number(extent.address))
-    writeFully(fd, area, header.length + usable)
+    writeFully(fd, area, header.length + layout.memorySize)
   })
   return program.files.map(({ fd, name }) => ({
     kind: 'defaulted',
@@ -111,6 +70,75 @@ export async function writeMicroVm(image: MachineImage, target: string): Promise
     field: 'size and time of the file',
     detail: `not in the image: ${name} must reach to its offset when it is restored`,
   }))
+}
+
+/** The program that is all the machine runs. @throws LossError */
+function onlyProgram({ program, cpus, origin }: MachineImage): HostedProgram {
+  if (program === undefined || cpus.length !== 1)
+    throw new LossError('a micro-VM runs one program without a kernel', {
+      found: `a machine of format ${origin.format}, with a kernel of its own`,
+      hint: 'imago vm resume lets a whole machine go on (in QEMU)',
+    })
+  if (origin.format === 'microvm') throw new LossError('this is a microvm image already')
+  if (program.more.length > 0)
+    throw new LossError('the program does not fit into a microvm image', { found: program.more[0] })
+  return program
+}
+
+/** @throws LossError for more memory than a guest can have. */
+function layoutOf(program: HostedProgram): Layout {
+  const usable = Math.max(SMALLEST_MEMORY, Math.ceil(program.memorySize / GRAIN) * GRAIN)
+  if (usable > LARGEST_MEMORY) throw new LossError('more memory than a guest can have', { found: usable })
+  return layoutFor(usable)
+}
+
+const wholePages = ({ mappings }: HostedProgram) =>
+  mappings.map(mapping => ({ ...mapping, end: alignUpBig(mapping.end, PAGE_SIZE_BIG) }))
+
+/** Our monitor's area, whose page tables protect the mappings. */
+function monitorArea(layout: Layout, mappings: readonly HostedMapping[]): Uint8Array {
+  const area = Buffer.from(new ArrayBuffer(layout.areaSize))
+  makeMonitorArea(area, layout)
+  const tables = pageTables(area, layout)
+  for (const { start, end, protection } of mappings)
+    protectPages(tables, Number(start), Number(end), protection)
+  return area
+}
+
+/** What the image does not say is as in a program that has just begun; its break is the end of its memory. */
+function processRecord({ name, memorySize }: HostedProgram, engine: string): ProcessRecord {
+  const end = alignUpBig(BigInt(memorySize), PAGE_SIZE_BIG)
+  return {
+    engine,
+    name,
+    rootFolder: process.cwd(),
+    workingDirectory: '/',
+    readOnly: false,
+    umask: 0o022,
+    brkStart: end,
+    brk: end,
+    clearTid: 0n,
+    signalMask: 0n,
+    pendingSignals: 0n,
+    alternateStack: { address: 0n, size: 0n, flags: 2 },
+    waitLeft: -1n,
+    savedAt: 0n,
+  }
+}
+
+/** The standard streams, and the program's own files behind them. */
+function openFiles(program: HostedProgram): Pick<MicroVmRecord, 'files' | 'descriptors'> {
+  const standard = ['stdin', 'stdout', 'stderr'].map((name, fd) =>
+    file('standard', { name, path: name, flags: fd === 0 ? 0 : 1 }),
+  )
+  const own = program.files.map(({ name, flags, offset, writtenFrom }) =>
+    file('regular', { name, path: path.posix.resolve('/', name), flags, offset, writtenFrom }),
+  )
+  const numbers = [0, 1, 2, ...program.files.map(({ fd }) => fd)]
+  return {
+    files: [...standard, ...own],
+    descriptors: numbers.map((fd, i) => ({ fd, file: i, closeOnExec: 0 })),
+  }
 }
 
 function file(
