@@ -56,6 +56,19 @@ const noLayout: AddressSpaceLayout = {
   auxv: [],
 }
 
+/** What a zombie has no more. */
+const nothingLeft = {
+  executable: undefined,
+  threads: [],
+  mappings: [],
+  memory: Memory.empty,
+  layout: noLayout,
+  files: [],
+  workingDirectory: undefined,
+  rootDirectory: undefined,
+  umask: undefined,
+}
+
 /** @throws UnreadableError */
 export async function readCriu(folder: string): Promise<ProcessImage> {
   const directory = new CriuDirectory(folder)
@@ -109,63 +122,70 @@ function readProcess(
   entry: MessageOf<typeof pstree_entry>,
   shared: (shmid: bigint) => Memory,
 ): Process {
-  const { pid } = entry
-  const core = directory.message(`core-${pid}.img`, core_entry)
-  const state =
-    core.tc?.task_state === TaskState.zombie
-      ? 'zombie'
-      : core.tc?.task_state === TaskState.stopped
-        ? 'stopped'
-        : 'alive'
-  const common = {
+  const core = directory.message(`core-${entry.pid}.img`, core_entry)
+  const kept = readWhatZombiesKeep(directory, entry, core)
+  if (kept.state === 'zombie') return { ...kept, ...nothingLeft, exitStatus: core.tc!.exit_code }
+  isaOf(core) // that this ISA is not known is said before anything about memory
+  return {
+    ...kept,
+    ...readAddressSpace(directory, files, entry.pid, shared),
+    threads: readThreads(directory, entry, core),
+    files: readDescriptors(directory, entry.pid),
+    ...readPlace(directory, files, entry.pid),
+  }
+}
+
+/** What a process has until its parent has asked for its exit status. */
+function readWhatZombiesKeep(
+  directory: CriuDirectory,
+  { pid, ppid, pgid, sid }: MessageOf<typeof pstree_entry>,
+  core: Core,
+) {
+  return {
     pid,
-    parent: entry.ppid,
-    processGroup: entry.pgid,
-    session: entry.sid,
+    parent: ppid,
+    processGroup: pgid,
+    session: sid,
     name: core.tc?.comm ?? '',
-    state,
+    state: stateOf(core),
     signalActions: readSignalActions(directory, pid, core),
     pendingSignals: readProcessSignals(directory, pid, core),
     intervalTimers: readIntervalTimers(directory, pid, core),
     posixTimers: readPosixTimers(directory, pid, core),
     limits: readLimits(directory, pid, core),
     credentials: readCredentials(directory, pid, core),
-  } as const
-  if (state === 'zombie')
-    return {
-      ...common,
-      exitStatus: core.tc!.exit_code,
-      executable: undefined,
-      threads: [],
-      mappings: [],
-      memory: Memory.empty,
-      layout: noLayout,
-      files: [],
-      workingDirectory: undefined,
-      rootDirectory: undefined,
-      umask: undefined,
-    }
-  isaOf(core)
+  }
+}
+
+function stateOf(core: Core): Process['state'] {
+  if (core.tc?.task_state === TaskState.zombie) return 'zombie'
+  return core.tc?.task_state === TaskState.stopped ? 'stopped' : 'alive'
+}
+
+function readAddressSpace(
+  directory: CriuDirectory,
+  files: CriuFiles,
+  pid: number,
+  shared: (shmid: bigint) => Memory,
+) {
   const mm = directory.message(`mm-${pid}.img`, mm_entry)
   const layout = readLayout(mm)
   const vmas: readonly Vma[] = mm.vmas.length > 0 ? mm.vmas : directory.messages(`vmas-${pid}.img`, vma_entry)
-  const fs = directory.messages(`fs-${pid}.img`, fs_entry)[0]
-  const memory = readMemory(
-    directory,
-    pid,
-    vmas,
-    vma => sharedObject(vma, id => files.memfdShmid(id)),
-    shared,
-  )
+  const objectOf = (vma: Vma) => sharedObject(vma, id => files.memfdShmid(id))
+  const memory = readMemory(directory, pid, vmas, objectOf, shared)
   directory.memories.set(pid, memory)
   return {
-    ...common,
     executable: files.path(mm.exe_file_id)?.path,
-    threads: readThreads(directory, entry, core),
     mappings: vmas.map(vma => readMapping(vma, layout, id => files.path(id))),
     layout,
     memory,
-    files: readDescriptors(directory, pid),
+  }
+}
+
+/** Where in the file system the process stands. */
+function readPlace(directory: CriuDirectory, files: CriuFiles, pid: number) {
+  const fs = directory.messages(`fs-${pid}.img`, fs_entry)[0]
+  return {
     workingDirectory: fs && files.path(fs.cwd_id)?.path,
     rootDirectory: fs && files.path(fs.root_id)?.path,
     umask: fs?.umask,
