@@ -38,80 +38,97 @@ export interface HandOverOptions {
 /** The target was told to run the machine, and then was heard of no more. */
 export class InDoubt extends PeerError {}
 
+/** After the decision, and by the same target's word: nobody runs the machine, so the source may. */
+export class TakenBack extends PeerError {}
+
 /** What went over the wire, and how long it took from the first connection on. */
 export interface Transferred {
   readonly bytes: number
   readonly milliseconds: number
 }
 
+/** What outlives a cut connection. */
+interface Known {
+  decided: boolean
+  /** The store of the target that has the machine, or is to have it. */
+  store: string | undefined
+}
+
 /** Returns when the machine runs at the target. */
 export async function handOver(departure: Departure, options: HandOverOptions): Promise<Transferred> {
-  let { decided, store } = departure
-  let sent = 0
-  let began: number | undefined
-  const transferred = () => ({ bytes: sent, milliseconds: performance.now() - began! })
-  let stream: FrameStream | undefined
   const { signal } = options
+  const known: Known = { decided: departure.decided, store: departure.store }
+  let bytes = 0
+  let began: number | undefined
+  let stream: FrameStream | undefined
   signal?.addEventListener('abort', () => stream?.destroy())
   for (let attempt = 1; ; attempt++) {
     stream = undefined
     try {
       stream = await options.dial()
       began ??= performance.now()
-      const welcome = await greet(stream, departure.id, departure.totalSize)
-      if (welcome.standing === 'started') {
-        if (decided) return transferred()
-        throw new PeerError('the target has run this machine before', {
-          hint: 'remove the .sending file beside the image to send it once more',
-        })
-      }
-      if (decided && welcome.standing !== 'verified') {
-        if (store === welcome.store) throw new TakenBack('the target lost the machine before it ran')
-        throw new PeerError('this target does not know the machine')
-      }
-      store = welcome.store
-      if (welcome.standing !== 'verified') await departure.transfer(stream, welcome.frames)
-      await stream.expect(FRAME.verified)
-      if (!decided) {
-        departure.decide(store)
-        decided = true
-      }
-      await stream.send(FRAME.commit)
-      await stream.expect(FRAME.running)
-      sent += stream.sent
+      await giveAway(departure, known, stream)
+      bytes += stream.sent
       stream.close()
-      return transferred()
+      return { bytes, milliseconds: performance.now() - began }
     } catch (error) {
-      sent += stream?.sent ?? 0
-      if (!(error instanceof ImagoError) || error instanceof TakenBack) {
-        stream?.destroy()
-        throw error
-      }
-      const mayRetry =
-        attempt < options.attempts &&
-        signal?.aborted !== true &&
-        (decided || (departure.resumable && wasCut(error)))
-      if (!mayRetry) {
-        if (decided) {
-          stream?.destroy()
-          throw new InDoubt('the target was given the machine and does not answer', {
-            cause: error,
-            found: error.message,
-            hint: 'the same imago vm send IMAGE HOST:PORT asks it again',
-          })
-        }
-        await stream?.send(FRAME.abort).catch(() => {})
-        stream?.close()
-        throw error
-      }
+      bytes += stream?.sent ?? 0
+      const isLast = attempt >= options.attempts || signal?.aborted === true
+      if (isLast || !mayBeMended(error, departure, known)) throw await takeLeave(stream, error, known)
       stream?.destroy()
-      options.onCut?.(error, decided)
-      await sleep(decided ? PAUSE_MS : 50, undefined, { signal }).catch(() => {}) // dialling says that it was aborted
+      options.onCut?.(error, known.decided)
+      await sleep(known.decided ? PAUSE_MS : 50, undefined, { signal }).catch(() => {}) // dialling says that it was aborted
     }
   }
 }
 
-/** After the decision, and by the same target's word: nobody runs the machine, so the source may. */
-export class TakenBack extends PeerError {}
+/** The protocol on one connection. Returns when the machine runs at the target. */
+async function giveAway(departure: Departure, known: Known, stream: FrameStream): Promise<void> {
+  const { standing, frames, store } = await greet(stream, departure.id, departure.totalSize)
+  if (standing === 'started') {
+    if (known.decided) return
+    throw new PeerError('the target has run this machine before', {
+      hint: 'remove the .sending file beside the image to send it once more',
+    })
+  }
+  if (known.decided && standing !== 'verified') {
+    if (known.store === store) throw new TakenBack('the target lost the machine before it ran')
+    throw new PeerError('this target does not know the machine')
+  }
+  known.store = store
+  if (standing !== 'verified') await departure.transfer(stream, frames)
+  await stream.expect(FRAME.verified)
+  if (!known.decided) {
+    departure.decide(store)
+    known.decided = true
+  }
+  await stream.send(FRAME.commit)
+  await stream.expect(FRAME.running)
+}
+
+/** Whether another connection can help: before the decision only when this one was cut. */
+function mayBeMended(error: unknown, departure: Departure, known: Known): error is ImagoError {
+  if (!(error instanceof ImagoError) || error instanceof TakenBack) return false
+  return known.decided || (departure.resumable && wasCut(error))
+}
+
+/** Ends the connection for good. Returns what to throw. */
+async function takeLeave(stream: FrameStream | undefined, error: unknown, known: Known): Promise<unknown> {
+  if (!(error instanceof ImagoError) || error instanceof TakenBack) {
+    stream?.destroy()
+    return error
+  }
+  if (known.decided) {
+    stream?.destroy()
+    return new InDoubt('the target was given the machine and does not answer', {
+      cause: error,
+      found: error.message,
+      hint: 'the same imago vm send IMAGE HOST:PORT asks it again',
+    })
+  }
+  await stream?.send(FRAME.abort).catch(() => {})
+  stream?.close()
+  return error
+}
 
 const wasCut = (error: ImagoError) => error instanceof PeerError && error.message === 'the connection was cut'
