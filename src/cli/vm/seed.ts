@@ -7,6 +7,7 @@ import { writeFileAtomically, writeFully } from '../../lib/atomic-file.js'
 import { ExitCode } from '../../lib/errors.js'
 import { sendSeed, serveSeed } from '../../migrate/seed-wire.js'
 import { noteTransfer, type Output } from '../output.js'
+import type { ListenOptions } from './arrival.js'
 import type { GuestOptions } from './options.js'
 import { printBlock, runSession, type SessionOptions, seedImageIn } from './session.js'
 import { unlessInterrupted } from './wishes.js'
@@ -56,13 +57,13 @@ export async function sendSeedRun(
 
 /** Waits for one image, keeps it as received.sav, and lets its guest go on here. */
 export async function serveSeedGuest(
-  listen: { readonly host: string; readonly port: number },
+  at: ListenOptions,
   wakeUp: (image: string) => Promise<MicroVm>,
   session: SessionOptions,
   store: string,
   output: Output,
 ): Promise<number> {
-  const server = await serveSeed(listen.host, listen.port, reason =>
+  const server = await serveSeed(at.host, at.port, reason =>
     output.note(`imago: a machine did not arrive: ${reason}`),
   )
   output.note(`Waiting for VM image on port ${server.port}...`)
