@@ -4,39 +4,17 @@
  *   bytes    │ env.regs (16 × u64) │ env.eip │ … │ 05 n "cpu/tsc_khz" version │ env.tsc_khz │
  *   fields     path, type, size, count, offset       subsection mark            path 'cpu/tsc_khz.env.tsc_khz'
  *
- * Paths: a field's name; `name[2]` for an element of an array that was described alone or is a structure;
- * `outer.inner` inside structures and subsections. A second field of the same path gets `#2` (the i8254 has
- * `channels[0].next_transition_time` twice). All integers are big endian. Unknown types are bytes.
+ * Paths are those of field-layout.ts. All integers are big endian. Unknown types are bytes.
  */
 import { BufferSource } from '../../lib/byte-source.js'
 import { UnreadableError } from '../../lib/errors.js'
 import { BigEndianReader } from './big-endian.js'
-import type { DeviceDescription, FieldDescription, StateDescription } from './description.js'
-import { emptyPart, type OptionalPart, SUBSECTION_MARK, withSubsection } from './optional-parts.js'
+import type { DeviceDescription } from './description.js'
+import { type Field, type Layout, readLayout } from './field-layout.js'
+import { emptyPart, type OptionalPart, withSubsection } from './optional-parts.js'
 
 /** Integers (bool 0 or 1), arrays of integers, or bytes. */
 export type FieldValue = bigint | readonly bigint[] | Uint8Array
-
-export interface Field {
-  readonly path: string
-  readonly type: string
-  /** Bytes of one element. */
-  readonly size: number
-  /** Number of elements, or undefined for a field that is no array. */
-  readonly count: number | undefined
-  /** Offset in the device's bytes. */
-  readonly offset: number
-}
-
-/** Where the fields of a device lie, and what says so. */
-interface Layout {
-  readonly description: DeviceDescription
-  /** In the order of the bytes. */
-  readonly fields: readonly Field[]
-  readonly byPath: ReadonlyMap<string, Field>
-  /** Structure (`state.`, nothing for the device itself) → offset behind its last byte. */
-  readonly ends: ReadonlyMap<string, number>
-}
 
 /** Types that are integers, and whether they are signed. A suffix such as ` equal` or ` le` is a check of the loader. */
 const integerTypes: Readonly<Record<string, { readonly size: number; readonly signed: boolean }>> = {
@@ -55,8 +33,6 @@ function integerType(field: { type: string; size: number }) {
   return found?.size === field.size ? found : undefined
 }
 
-/** Fields of one device, after arrays of structures are unfolded; a large real device has some thousands. */
-const MAX_FIELDS = 1_000_000
 /** Bytes of one device's state. */
 const MAX_STATE_BYTES = 256 * 1024 * 1024
 
@@ -194,69 +170,9 @@ export function readDeviceState(
   description: DeviceDescription,
 ): DeviceState {
   const start = reader.position
-  const fields: Field[] = []
-  const byPath = new Map<string, Field>()
-  const ends = new Map<string, number>()
-
-  const add = (path: string, description: FieldDescription, count: number | undefined) => {
-    if (fields.length >= MAX_FIELDS) throw reader.error(`device '${identity.name}' describes too many fields`)
-    let unique = path
-    for (let n = 2; byPath.has(unique); n++) unique = `${path}#${n}`
-    const { type, size } = description
-    const field: Field = { path: unique, type, size, count, offset: reader.position - start }
-    fields.push(field)
-    byPath.set(unique, field)
-    reader.skip(size * (count ?? 1), `field '${path}' of device '${identity.name}'`)
-  }
-
-  const state = (description: StateDescription, prefix: string) => {
-    for (const field of description.fields ?? []) {
-      const path = prefix + field.name + (field.index === undefined ? '' : `[${field.index}]`)
-      if (field.type !== 'struct' || field.struct === undefined) {
-        add(path, field, field.array_len)
-        continue
-      }
-      if (field.array_len === undefined) state(field.struct, `${path}.`)
-      else
-        for (let i = 0; i < field.array_len; i++) {
-          const before = reader.position
-          state(field.struct, `${path}[${i}].`)
-          // Elements without bytes would repeat for as long as the description likes.
-          if (reader.position === before)
-            throw reader.error(`device '${identity.name}' describes an array of nothing`)
-        }
-    }
-    for (const subsection of description.subsections ?? []) {
-      const name = subsection.vmsd_name!
-      const mark = reader.u8('subsection mark')
-      if (mark !== SUBSECTION_MARK)
-        throw reader.error(`subsection '${name}' of device '${identity.name}' does not begin here`, {
-          found: `0x${mark.toString(16)}`,
-          expected: `0x${SUBSECTION_MARK.toString(16)}`,
-        })
-      const found = reader.name('subsection name')
-      if (found !== name)
-        throw reader.error(`another subsection than described in device '${identity.name}'`, {
-          found: JSON.stringify(found),
-          expected: JSON.stringify(name),
-        })
-      reader.u32('subsection version')
-      state(subsection, `${prefix}${name}.`)
-    }
-    ends.set(prefix, reader.position - start)
-  }
-
-  if (description.fields === undefined && description.subsections === undefined)
-    add('data', { name: 'data', type: 'buffer', size: description.size ?? 0 }, undefined)
-  else state(description, '')
-
+  const layout = readLayout(reader, identity.name, description)
   const length = reader.position - start
   if (length > MAX_STATE_BYTES)
     throw reader.error(`device '${identity.name}' is too large`, { found: `${length} bytes` })
-  return new DeviceState(identity, reader.source.read(start, length).slice(), {
-    description,
-    fields,
-    byPath,
-    ends,
-  })
+  return new DeviceState(identity, reader.source.read(start, length).slice(), layout)
 }
