@@ -33,18 +33,43 @@ export function stripMine(
 ): { again: Block; strip: string } | undefined {
   const iterations = isInnermost ? iterationsInStrip(loop) : OUTER
   if (iterations * Math.abs(loop.step) >= 2 ** 30) return undefined
-  const [header, latch] = [loop.header.label, loop.latch.label]
   const block = (word: string): Block => ({ label: `imago.${word}.${number}`, instructions: [] })
   const [first, strip, end, again] = [block('first'), block('strip'), block('end'), block('again')]
   const limit = `%imago.limit.${number}`
   // Compared for equality, the counter is at the limit when a strip ends: it need not be kept for its own sake.
   const reached = loop.predicate === 'ne' ? limit : loop.next
-  const branch = loop.latch.instructions.at(-1)!
-  const [metadata, location] = [/, !llvm\.loop !\d+/, /, !dbg !\d+/].map(each => each.exec(branch)?.[0] ?? '')
-  const before = flow.blocks.get(loop.before)!
-  const goesOn = (name: string, counter: string, bound: string) =>
-    `  ${name} = icmp ${loop.predicate} ${loop.type} ${counter}, ${bound}`
+  const location = partOf(loop.latch.instructions.at(-1)!, /, !dbg !\d+/)
+  const strips: Strips = { loop, number, iterations, first, strip, end, again, limit, reached, location }
 
+  enterFirstStrip(strips, flow.blocks.get(loop.before)!)
+  carryThroughHead(strips)
+  endAtLimit(strips)
+  goOnBehindLimit(strips)
+  fn.blocks.splice(fn.blocks.indexOf(loop.header), 0, first, strip)
+  fn.blocks.splice(fn.blocks.indexOf(loop.latch) + 1, 0, end, again)
+  renameInPhis(flow.blocks.get(loop.exit)!, loop.latch.label, end.label)
+  return { again, strip: strip.label }
+}
+
+/** What is made of a loop: the blocks of the drawing above (`first` finds the first limit), and the words in them. */
+interface Strips {
+  readonly loop: CountedLoop
+  readonly number: number
+  /** In one strip. */
+  readonly iterations: number
+  readonly first: Block
+  readonly strip: Block
+  readonly end: Block
+  readonly again: Block
+  readonly limit: string
+  /** The counter when a strip has ended. */
+  readonly reached: string
+  /** Of the loop's own branch, for all that is made here. */
+  readonly location: string
+}
+
+/** A loop that is shorter than a strip has its bound as the limit, and does not ask for another. */
+function enterFirstStrip({ loop, iterations, first, strip, limit, location }: Strips, before: Block): void {
   before.instructions.splice(
     -1,
     1,
@@ -55,10 +80,14 @@ export function stripMine(
     ...limitOf(loop, loop.start, iterations, `${limit}.first`),
     `  br label %${strip.label}${location}`,
   )
+}
+
+/** The strip's head: all that the loop carries goes through it, and the limit. */
+function carryThroughHead({ loop, number, first, strip, again, limit, reached, location }: Strips): void {
+  const latch = loop.latch.label
   strip.instructions.push(
     `  ${limit} = phi ${loop.type} [ ${loop.bound}, %${loop.before} ], [ ${limit}.first, %${first.label} ], [ ${limit}.next, %${again.label} ]`,
   )
-  // All that the loop carries goes through the strip's head.
   for (const [i, instruction] of loop.header.instructions.entries()) {
     const phi = PHI.exec(instruction)
     if (phi === null) break
@@ -72,27 +101,48 @@ export function stripMine(
     loop.header.instructions[i] =
       `  ${name} = phi ${type} [ ${carried}, %${strip.label} ], [ ${fromLatch}, %${latch} ]${rest}`
   }
-  strip.instructions.push(`  br label %${header}${location}`)
+  strip.instructions.push(`  br label %${loop.header.label}${location}`)
+}
+
+/** The loop's own branch, with its metadata, tests the limit in place of the bound. */
+function endAtLimit({ loop, number, end, limit, location }: Strips): void {
+  const metadata = partOf(loop.latch.instructions.at(-1)!, /, !llvm\.loop !\d+/)
+  const more = `%imago.more.${number}`
   loop.latch.instructions.splice(
     -1,
     1,
-    goesOn(`%imago.more.${number}`, loop.next, limit),
-    `  br i1 %imago.more.${number}, label %${header}, label %${end.label}${location}${metadata}`,
+    goesOn(loop, more, loop.next, limit),
+    `  br i1 ${more}, label %${loop.header.label}, label %${end.label}${location}${metadata}`,
   )
+}
+
+/** At the limit: the test as it was, and the limit of the next strip. */
+function goOnBehindLimit({
+  loop,
+  number,
+  iterations,
+  strip,
+  end,
+  again,
+  limit,
+  reached,
+  location,
+}: Strips): void {
+  const left = `%imago.left.${number}`
   end.instructions.push(
-    goesOn(`%imago.left.${number}`, reached, loop.bound),
-    `  br i1 %imago.left.${number}, label %${again.label}, label %${loop.exit}${location}`,
+    goesOn(loop, left, reached, loop.bound),
+    `  br i1 ${left}, label %${again.label}, label %${loop.exit}${location}`,
   )
   again.instructions.push(
     ...limitOf(loop, reached, iterations, `${limit}.next`),
     `  br label %${strip.label}${location}`,
   )
-  fn.blocks.splice(fn.blocks.indexOf(loop.header), 0, first, strip)
-  fn.blocks.splice(fn.blocks.indexOf(loop.latch) + 1, 0, end, again)
-  const exit = flow.blocks.get(loop.exit)!
-  renameInPhis(exit, latch, end.label)
-  return { again, strip: strip.label }
 }
+
+const goesOn = ({ predicate, type }: CountedLoop, name: string, counter: string, bound: string) =>
+  `  ${name} = icmp ${predicate} ${type} ${counter}, ${bound}`
+
+const partOf = (instruction: string, pattern: RegExp) => pattern.exec(instruction)?.[0] ?? ''
 
 /** Declarations of what strips call. */
 export const stripDeclarations = ['i32', 'i64'].flatMap(type =>
