@@ -41,12 +41,15 @@ const milliseconds = async work => {
 fs.writeFileSync(path.join(folder, 'fill.c'), source)
 const program = path.join(folder, 'fill')
 execFileSync(path.join(root, 'imago'), ['cc', '-O2', `${program}.c`, '-o', program])
+/** The program that is measured; when the measurement fails in the middle it ends, too. */
+let child
+process.on('exit', () => child?.kill('SIGKILL'))
 console.log('format  MiB    transform   whole retarget (image written)   in place     cp of the image')
 for (const { engine } of engines)
   for (const size of sizes) {
     const out = path.join(folder, 'out')
     const fd = fs.openSync(out, 'w')
-    const child = spawn(`${program}_x86-64`, [String(size)], { detached: true, stdio: ['ignore', fd, fd] })
+    child = spawn(`${program}_x86-64`, [String(size)], { detached: true, stdio: ['ignore', fd, fd] })
     fs.closeSync(fd)
     while (!fs.readFileSync(out, 'utf8').includes('ready')) await new Promise(done => setTimeout(done, 50))
     const image = path.join(folder, 'image')
