@@ -26,6 +26,14 @@ export function imago(
   return { code: result.status, stdout: result.stdout, stderr: result.stderr }
 }
 
+/** Runs imago, which must succeed. */
+export function must(...words: string[]): string {
+  const { code, stdout, stderr } = imago(words)
+  if (code !== 0)
+    throw new Error(`imago ${words.join(' ')}: exit code ${code}\n${stdout.slice(-2000)}\n${stderr}`)
+  return stdout
+}
+
 /** Waits until a program started by `imago run` (which becomes it) can be frozen: libckpt.so is inside. */
 export async function canBeFrozen(pid: number): Promise<void> {
   for (let i = 0; i < 2000; i++) {

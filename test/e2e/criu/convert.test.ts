@@ -2,18 +2,14 @@ import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
-import { checkProgram, findPrograms } from '../../../src/engines/criu/program.js'
 import { criu } from '../../../src/formats/criu/format.js'
 import { packageRoot } from '../../../src/lib/parts.js'
 import { execFileSync } from '../../helpers/bounded.js'
+import { missingCriu } from '../../helpers/criu-program.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 
-const [program] = findPrograms()
-const missing =
-  program !== undefined && checkProgram(program).works
-    ? undefined
-    : 'no criu that works on this kernel (npm run setup -- criu-4.2)'
+const missing = missingCriu()
 
 const threads = `
 #include <pthread.h>

@@ -3,18 +3,14 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { engine } from '../../../src/engines/criu/engine.js'
-import { checkProgram, findPrograms } from '../../../src/engines/criu/program.js'
 import { liveProcess } from '../../../src/engines/live-process.js'
 import { readImage } from '../../../src/formats/registry.js'
 import { packageRoot } from '../../../src/lib/parts.js'
+import { missingCriu } from '../../helpers/criu-program.js'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 
-const missing = (() => {
-  const [program] = findPrograms()
-  if (program === undefined) return 'criu is not on this host (npm run setup -- criu-4.2)'
-  return checkProgram(program).works ? undefined : `criu ${program.version} does not work on this kernel`
-})()
+const missing = missingCriu()
 
 /** Counts in a file; holds 4 MiB whose sum it knows; ends with exit code 7 when `stop` appears. */
 const program = `

@@ -5,24 +5,23 @@ import path from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { Arm64Machine } from '../../../src/engines/arm64-machine/machine.js'
 import { engine } from '../../../src/engines/criu/engine.js'
-import { checkProgram, findPrograms } from '../../../src/engines/criu/program.js'
 import { readImage } from '../../../src/formats/registry.js'
 import { findPart, packageRoot } from '../../../src/lib/parts.js'
 import { execFileSync } from '../../helpers/bounded.js'
+import { missingCriu } from '../../helpers/criu-program.js'
 import { imago } from '../../helpers/imago.js'
 
 /**
  * The flow of the notes on the manual migration of IS, with imago in place of a hex editor: one program for both ISAs
  * with one layout, dumped by real criu in the aarch64 machine and here, recomposed, and restored here by real criu.
  */
-const [program] = findPrograms()
 const missing =
   Arm64Machine.missing() ??
   (process.arch !== 'x64' ? 'this host is not x86-64' : undefined) ??
   (findPart('clang19') === undefined
     ? 'clang 19 is not in the cache (npm run setup -- clang19)'
     : undefined) ??
-  (program !== undefined && checkProgram(program).works ? undefined : 'no criu that works on this kernel')
+  missingCriu()
 
 let folder: string
 let machine: Arm64Machine

@@ -5,8 +5,8 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
-import { requireProgram } from '../../../src/engines/criu/program.js'
-import { imago } from '../../helpers/imago.js'
+import { missingCriu } from '../../helpers/criu-program.js'
+import { must } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { until } from '../preload/started.js'
 import { athome, build, canBeAsked, missingCompiler } from './build.js'
@@ -15,26 +15,17 @@ import { travellingWords, workloads } from './workloads.js'
 /** Long enough to be met on a busy host, too. */
 const TIMES = 8
 
-function missing(): string | undefined {
-  if (process.arch !== 'x64') return 'the program is started on x86-64'
-  try {
-    requireProgram()
-  } catch (error) {
-    return (error as Error).message
-  }
-  return process.getuid!() === 0 ? missingCompiler() : 'criu needs root'
-}
+const reason =
+  process.arch === 'x64' ? (missingCriu() ?? missingCompiler()) : 'the program is started on x86-64'
 
 for (const name of ['is', 'threads'])
   test(`${name}, frozen by criu and converted to a core, is woken up by its own restorer`, async ({
     skip,
   }) => {
-    const reason = missing()
     skip(reason !== undefined, reason)
     const workload = workloads.find(each => each.name === name)!
     const folder = temporaryFolder()
     const at = (file: string) => path.join(folder, file)
-    const must = (...words: string[]) => expect(imago(words), words.join(' ')).toMatchObject({ code: 0 })
     build(workload, folder)
     const out = fs.openSync(at('out'), 'w')
     const program = spawn(at(`${name}_x86-64`), travellingWords(workload, folder, TIMES), {

@@ -8,10 +8,10 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Arm64Machine } from '../../../src/engines/arm64-machine/machine.js'
-import { requireProgram } from '../../../src/engines/criu/program.js'
 import { capabilitiesOfHost } from '../../../src/engines/live-process.js'
 import type { IsaName } from '../../../src/model/process.js'
 import { retargetImage } from '../../../src/retarget/retarget-image.js'
+import { missingCriu } from '../../helpers/criu-program.js'
 import { imago } from '../../helpers/imago.js'
 import { rounds } from '../../helpers/rounds.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
@@ -24,16 +24,7 @@ const SLOWER = 20
 const here = new Here()
 let machine: InMachine | undefined
 
-function missing(): string | undefined {
-  try {
-    requireProgram()
-  } catch (error) {
-    return (error as Error).message
-  }
-  if (process.getuid!() !== 0) return 'criu needs root'
-  return missingCompiler() ?? Arm64Machine.missing()
-}
-const reason = missing()
+const reason = missingCriu() ?? missingCompiler() ?? Arm64Machine.missing()
 
 beforeAll(async () => {
   if (reason === undefined) machine = await InMachine.boot()

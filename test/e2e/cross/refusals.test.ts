@@ -7,25 +7,17 @@ import { beforeAll, expect, test } from 'vitest'
 import { engine } from '../../../src/engines/criu/engine.js'
 import { requireProgram } from '../../../src/engines/criu/program.js'
 import { spawnSync } from '../../helpers/bounded.js'
+import { missingCriu } from '../../helpers/criu-program.js'
 import { imago } from '../../helpers/imago.js'
 import { sharedFolder, temporaryFolder } from '../../helpers/temporary-folder.js'
 import { build, missingCompiler } from './build.js'
 import { workloads } from './workloads.js'
 
 const workload = workloads.find(each => each.name === 'is')!
-const reason = missing()
+const reason = missingCriu() ?? missingCompiler()
 let parked: string
 let running: string
 let folder: string
-
-function missing(): string | undefined {
-  try {
-    requireProgram()
-  } catch (error) {
-    return (error as Error).message
-  }
-  return process.getuid!() === 0 ? missingCompiler() : 'criu needs root'
-}
 
 beforeAll(async () => {
   if (reason !== undefined) return

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { imago } from '../../helpers/imago.js'
+import { imago, must } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { until } from '../preload/started.js'
 import { missingCompiler } from './build.js'
@@ -123,7 +123,6 @@ for (const { name, source, first = '', prints } of programs)
     skip(reason !== undefined, reason)
     const folder = temporaryFolder()
     const file = (name: string) => path.join(folder, name)
-    const must = (...words: string[]) => expect(imago(words), words.join(' ')).toMatchObject({ code: 0 })
     const printed = () => fs.readFileSync(file('out'), 'utf8')
     fs.writeFileSync(file('program.c'), source)
     must('cc', '-O2', file('program.c'), '-o', file('program'))

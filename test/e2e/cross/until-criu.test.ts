@@ -10,7 +10,8 @@ import { expect, test } from 'vitest'
 import { requireProgram } from '../../../src/engines/criu/program.js'
 import { packageRoot } from '../../../src/lib/parts.js'
 import { spawnSync } from '../../helpers/bounded.js'
-import { imago } from '../../helpers/imago.js'
+import { missingCriu } from '../../helpers/criu-program.js'
+import { must } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { until } from '../preload/started.js'
 import { missingCompiler } from './build.js'
@@ -34,23 +35,13 @@ int main(void) {
 }
 `
 
-function missing(): string | undefined {
-  try {
-    requireProgram()
-  } catch (error) {
-    return (error as Error).message
-  }
-  return process.getuid!() === 0 ? missingCompiler() : 'criu needs root'
-}
-
 test('run --until a migration point, criu dump, retarget there and back, criu restore: the right sum', async ({
   skip,
 }) => {
-  const reason = missing()
+  const reason = missingCriu() ?? missingCompiler()
   skip(reason !== undefined, reason)
   const folder = temporaryFolder()
   const file = (name: string) => path.join(folder, name)
-  const must = (...words: string[]) => expect(imago(words), words.join(' ')).toMatchObject({ code: 0 })
   fs.writeFileSync(file('sum.c'), source)
   must('cc', '-O2', '--migrate-at', 'explicit', file('sum.c'), '-o', file('sum'))
   // The stopped program keeps its output open, so it must not be a pipe that somebody reads to its end.

@@ -10,10 +10,10 @@ import { DEFAULT_LINE, machineWords } from '../../../src/engines/qemu/machine-li
 import { templateGuest } from '../../../src/engines/qemu/template.js'
 import { openStream } from '../../../src/formats/qemu/read-stream.js'
 import { packageRoot } from '../../../src/lib/parts.js'
-import { imago } from '../../helpers/imago.js'
+import { imago, must } from '../../helpers/imago.js'
 import { rounds } from '../../helpers/rounds.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
-import { must, needsQemu, readText, resumedWords, timerGuest, timerLines } from './guests.js'
+import { needsQemu, readText, resumedWords, timerGuest, timerLines } from './guests.js'
 
 /** A machine with much that gem5 and Palacios have not. */
 const manyDevices = (disk: string) => [

@@ -7,7 +7,6 @@ import { findProgram } from '../../../src/engines/qemu/emulator.js'
 import { lineFor, resume } from '../../../src/engines/qemu/resume.js'
 import { openStream } from '../../../src/formats/qemu/read-stream.js'
 import { findPart, packageRoot } from '../../../src/lib/parts.js'
-import { imago } from '../../helpers/imago.js'
 
 /** Bare-metal guest of 8 KB: timers, SSE, x87 and a chain of check values. */
 export const timerGuest = path.join(packageRoot, 'test/data/qemu/timer.elf')
@@ -22,14 +21,6 @@ export function linuxGuest(context: TestContext): { kernel: string; initrd: stri
   const part = findPart('amd64-linux')
   context.skip(part === undefined, "the part 'amd64-linux' is not in the cache: npm run setup -- amd64-linux")
   return { kernel: path.join(part!, 'vmlinuz'), initrd: path.join(part!, 'initrd') }
-}
-
-/** Runs imago, which must succeed. */
-export function must(...words: string[]): string {
-  const { code, stdout, stderr } = imago(words)
-  if (code !== 0)
-    throw new Error(`imago ${words.join(' ')}: exit code ${code}\n${stdout.slice(-2000)}\n${stderr}`)
-  return stdout
 }
 
 /** Resumes the stream and returns what the guest prints, up to and with the line in which `enough` matches. */

@@ -5,9 +5,9 @@ import { expect, type TestContext, test } from 'vitest'
 import { cpioOf } from '../../../scripts/setup/cpio.mjs'
 import { withImages } from '../../../src/formats/registry.js'
 import type { Cpu } from '../../../src/model/machine.js'
-import { imago } from '../../helpers/imago.js'
+import { imago, must } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
-import { linuxGuest, must, readText, resumedWords } from './guests.js'
+import { linuxGuest, readText, resumedWords } from './guests.js'
 
 const init = `#!/bin/sh
 /bin/busybox mount -t proc proc /proc

@@ -5,9 +5,9 @@ import { CheckpointText } from '../../../src/formats/gem5/checkpoint-text.js'
 import { readGem5 } from '../../../src/formats/gem5/machine.js'
 import { readQemu } from '../../../src/formats/qemu/machine.js'
 import { ramRanges } from '../../../src/model/machine-memory.js'
-import { imago } from '../../helpers/imago.js'
+import { imago, must } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
-import { must, needsQemu, readText, resumedWords, timerGuest, timerLines } from './guests.js'
+import { needsQemu, readText, resumedWords, timerGuest, timerLines } from './guests.js'
 
 const GIB = 2 ** 30
 

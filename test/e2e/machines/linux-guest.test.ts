@@ -9,10 +9,11 @@ import { lineFor, resume } from '../../../src/engines/qemu/resume.js'
 import { readCaptureRecord } from '../../../src/formats/qemu/capture-record.js'
 import { openStream } from '../../../src/formats/qemu/read-stream.js'
 import { readImage } from '../../../src/formats/registry.js'
+import { must } from '../../helpers/imago.js'
 import { rounds } from '../../helpers/rounds.js'
 import { sharedFolder, temporaryFolder } from '../../helpers/temporary-folder.js'
 import { CountingLinux, moments, SerialText } from './counting-linux.js'
-import { checkedLines, linuxGuest, must } from './guests.js'
+import { checkedLines, linuxGuest } from './guests.js'
 
 /** What the machine becomes on its way, each of the one before. */
 const ways = {

@@ -5,9 +5,10 @@ import { lineFor, resume } from '../../../src/engines/qemu/resume.js'
 import { saveMachine } from '../../../src/engines/qemu/save.js'
 import { readQemu, writeQemu } from '../../../src/formats/qemu/machine.js'
 import { openStream } from '../../../src/formats/qemu/read-stream.js'
+import { must } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
 import { gem5Sample, qemuSample } from '../../unit/machines/samples.js'
-import { must, needsQemu, readText, resumedWords, timerGuest, timerLines } from './guests.js'
+import { needsQemu, readText, resumedWords, timerGuest, timerLines } from './guests.js'
 
 /** The guest's own lines up to n, from its beginning in QEMU: what every resumed machine must go on with. */
 function reference(folder: string, n: number): Map<number, string> {

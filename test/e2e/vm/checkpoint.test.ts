@@ -3,11 +3,8 @@ import path from 'node:path'
 import { expect, test } from 'vitest'
 import { imago } from '../../helpers/imago.js'
 import { temporaryFolder } from '../../helpers/temporary-folder.js'
-import { guest, needGuests } from './guests.js'
+import { guest, needGuests, ticks } from './guests.js'
 import { start } from './running.js'
-
-const ticks = (from: number, to: number) =>
-  Array.from({ length: to - from }, (_, i) => `tick ${from + i}\n`).join('')
 
 /** A guest that counts, once it has begun. */
 async function counting(cwd: string, count: number, ...words: string[]) {

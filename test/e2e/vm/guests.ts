@@ -36,3 +36,7 @@ export function guest(name: string): string {
   ])
   return path.join(out, name)
 }
+
+/** What the guest `ticks` prints from one count up to another. */
+export const ticks = (from: number, to: number) =>
+  Array.from({ length: to - from }, (_, i) => `tick ${from + i}\n`).join('')

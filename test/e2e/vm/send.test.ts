@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
 import { rounds } from '../../helpers/rounds.js'
-import { guest, needGuests } from './guests.js'
+import { guest, needGuests, ticks } from './guests.js'
 import { folderWithKey, serve, start } from './running.js'
 
 type Direction = 'to the target' | 'to the source'
@@ -171,9 +171,6 @@ test('after a kill of either side at any moment the machine has run once, or is 
     expect(text, transcript).toMatch(/^Hello World !!!\n(Bye Bye !!!\n)?$/)
   }
 })
-
-const ticks = (from: number, to: number) =>
-  Array.from({ length: to - from }, (_, i) => `tick ${from + i}\n`).join('')
 
 test('a server that is told to stop while its guest runs ends, and the image that came stays', async ({
   skip,
