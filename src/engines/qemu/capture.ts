@@ -35,7 +35,7 @@ export interface CaptureResult {
 }
 
 /** How long the moment may be awaited, when nobody says. */
-const PATIENCE_MS = 600_000
+const MOMENT_TIMEOUT_MS = 600_000
 
 /** On a busy host a machine may run past the instruction at which it should stop; then it starts anew, and slower. */
 const MAX_ATTEMPTS = 5
@@ -122,12 +122,12 @@ async function runUntil(
   if (until.kind === 'instructions') {
     await runInstructions(emulator, until.count, {
       caution,
-      patienceMs: options.timeout ?? PATIENCE_MS,
+      patienceMs: options.timeout ?? MOMENT_TIMEOUT_MS,
       onProgress: done => onProgress?.(done, 'waiting'),
     })
     return
   }
-  const limit = until.kind === 'time' ? until.milliseconds : (options.timeout ?? PATIENCE_MS)
+  const limit = until.kind === 'time' ? until.milliseconds : (options.timeout ?? MOMENT_TIMEOUT_MS)
   let stopped: Promise<unknown> | undefined
   // Stopped from within the reader: the guest runs on until QEMU has the word.
   if (until.kind === 'serial')

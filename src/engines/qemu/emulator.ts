@@ -20,7 +20,7 @@ import { SerialFile } from './serial-file.js'
 export const PROGRAM = 'qemu-system-x86_64'
 
 /** For QEMU to end when it was asked to. */
-const PATIENCE_MS = 5_000
+const END_TIMEOUT_MS = 5_000
 /** Until the monitor answers; it takes QEMU some 50 ms. */
 const START_TIMEOUT_MS = 120_000
 
@@ -120,7 +120,7 @@ export class Emulator {
   /** Asks QEMU to end by itself, as Ctrl-C does: it puts the terminal in order. If it does not, it is killed. */
   terminate(): void {
     this.#process.kill('SIGTERM')
-    setTimeout(() => this.#process.kill('SIGKILL'), PATIENCE_MS).unref()
+    setTimeout(() => this.#process.kill('SIGKILL'), END_TIMEOUT_MS).unref()
   }
 
   /** Ends QEMU at once and removes its folder. May be called twice. */
