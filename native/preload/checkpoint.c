@@ -87,8 +87,6 @@ static struct scratch *make_scratch(bool at_work) {
   scratch->process_fd = scratch->maps_fd = -1;
   scratch->pid = pid;
   scratch->parent = call(getppid);
-  scratch->process_group = call(getpgid, 0);
-  scratch->session = call(getsid, 0);
   scratch->leader_tid = call(gettid);
   take_defaults(&scratch->options);
   return scratch;
@@ -115,13 +113,15 @@ static bool prepare_to_stand(struct scratch *scratch) {
 
 /* All threads stand still. */
 static void note_and_fork(struct scratch *scratch, siginfo_t *info, void *context) {
+  TEXT(statm, 32);
   scratch->capture_time = clock_nanoseconds(0);
   scratch->has_children = call(waitid, 0 /* P_ALL */, 0, 0, WEXITED | WNOHANG | WNOWAIT | __WALL, 0) != ERROR_NO_CHILD;
   note_own_thread(scratch, &scratch->threads[__atomic_fetch_add(&scratch->thread_count, 1, __ATOMIC_ACQ_REL)], info, context);
   note_pending(scratch, 0);
   note_timers(scratch);
   call(prctl, PR_GET_CHILD_SUBREAPER, &scratch->child_subreaper, 0, 0, 0);
-  scratch->pages = total_pages(AT_FDCWD, "/proc/self/statm");
+  put(&statm, "/proc/"), put_decimal(&statm, scratch->pid), put(&statm, "/statm"); /* /proc/self takes longer; the writer knows whether it is the same */
+  scratch->pages = total_pages(AT_FDCWD, statm.start);
   if (shares_nothing(scratch) && start_reaper(scratch)) scratch->go = GO_RUN, scratch->goes_on_at_once = 1;
   else if (!prepare_to_stand(scratch)) return;
   if (!scratch->options.stand) checkpoints_taken++; /* else it is counted already */

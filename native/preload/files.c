@@ -138,7 +138,7 @@ static struct note_description *shared_description(struct writer *writer, int fd
 }
 
 /* Program and copy share the description: once the program has gone on, only the notes tell. Flags in its own numbering, not of an emulator's host. */
-static void take_position(const struct writer *writer, int fd, struct note_description *description) {
+static void take_position(struct writer *writer, int fd, struct note_description *description) {
   const struct noted_file *note = noted_file(writer->scratch, fd);
   if (note != 0) {
     description->flags = note->flags;
@@ -146,6 +146,7 @@ static void take_position(const struct writer *writer, int fd, struct note_descr
     if (is_seekable(description->kind)) description->offset = note->offset;
     return;
   }
+  if (!writer->program_stands) ask_for_standing(writer);
   const long offset = is_seekable(description->kind) ? call(lseek, fd, 0, 1 /* SEEK_CUR */) : 0;
   if (!failed(offset)) description->offset = offset;
   description->flags = call(fcntl, fd, 3 /* F_GETFL */, 0);

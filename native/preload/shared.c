@@ -191,17 +191,25 @@ static uint64_t open_descriptors(void) {
   return failed(call(statx, AT_FDCWD, "/proc/self/fd", 0, STATX_SIZE, &stat)) ? 0 : stat.stx_size;
 }
 
+/*
+ * They are counted once; then the same numbers are looked at, and the next one as long as that is open: a new descriptor is the lowest that is free.
+ * Should there be another, the writer asks for a standing stop.
+ */
 static bool note_files(struct scratch *scratch) {
-  const uint64_t count = open_descriptors();
+  const bool is_known = scratch->descriptors_end > 0;
+  const uint64_t count = is_known ? MAX_NOTED_FILES : open_descriptors();
+  int end = is_known ? scratch->descriptors_end + 1 : MANY_DESCRIPTORS;
   uint64_t found = 0;
   if (count == 0 || count > MAX_NOTED_FILES) return false;
-  for (int fd = 0; found < count && fd < MANY_DESCRIPTORS; fd++) {
+  for (int fd = 0; found < count && fd < end; fd++) {
     const long flags = call(fcntl, fd, 3 /* F_GETFL */, 0);
     if (failed(flags)) continue;
     found++;
     if (!note_file(scratch, fd, flags)) return false;
+    scratch->descriptors_end = fd + 1;
+    if (is_known && end < fd + 2) end = fd + 2;
   }
-  return found == count && note_contents_of_files(scratch);
+  return (is_known || found == count) && note_contents_of_files(scratch);
 }
 
 bool shares_nothing(struct scratch *scratch) {

@@ -128,6 +128,7 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
   struct scratch *scratch = writer->scratch;
   (void)unused;
   call(prctl, PR_SET_NAME, "imago-writer", 0, 0, 0);
+  scratch->process_group = call(getpgid, 0), scratch->session = call(getsid, 0); /* the program's */
   call(setsid); /* while it ends, it shall not keep the program's session, and so its pid, taken */
   make_lists(writer, (unsigned char *)writer + WRITER_SIZE);
   describe_first(writer);

@@ -41,6 +41,7 @@ static bool says(const char *mark) {
 
 int main(int argc, char **argv) {
   const char *what = argc > 1 ? argv[1] : "";
+  const int descriptors[] = {5, 6, 50};
   timer_t timer = 0;
   setvbuf(stdout, 0, _IONBF, 0);
   ready();
@@ -50,6 +51,12 @@ int main(int argc, char **argv) {
     const struct itimerspec far = {{7, 0}, {500, 0}};
     timer_create(CLOCK_MONOTONIC, &by_nothing, &timer);
     timer_settime(timer, 0, &far, 0);
+  } else if (strcmp(what, "descriptors") == 0) {
+    for (int i = 0; i < 3; i++) {
+      const int file = open("file", O_RDWR | O_CREAT, 0600);
+      check(dup2(file, descriptors[i]) == descriptors[i] && ftruncate(file, SIZE) == 0, "dup2");
+      lseek(file, 100 + i, SEEK_SET);
+    }
   } else if (strcmp(what, "thread") == 0) {
     pthread_t thread;
     check(pthread_create(&thread, 0, turn, 0) == 0, "pthread_create");
@@ -63,6 +70,8 @@ int main(int argc, char **argv) {
   if (strcmp(what, "timer") == 0) {
     struct itimerspec left;
     check(timer_gettime(timer, &left) == 0 && left.it_interval.tv_sec == 7 && left.it_value.tv_sec > 300, "the timer");
+  } else if (strcmp(what, "descriptors") == 0) {
+    for (int i = 0; i < 3; i++) check(lseek(descriptors[i], 0, SEEK_CUR) == 100 + i, "position of %d", descriptors[i]);
   } else if (strcmp(what, "thread") == 0) {
     const long before = turns;
     for (int i = 0; i < 1000 && turns == before; i++) pause_briefly();

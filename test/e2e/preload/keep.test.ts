@@ -66,6 +66,7 @@ describe('what a restored program finds as it was', () => {
   test.for([
     'timer',
     'thread',
+    'descriptors',
     'shared',
     'locked',
     'unforked',
