@@ -161,12 +161,13 @@ static bool note_file(struct scratch *scratch, int fd, uint32_t flags) {
   struct { int32_t type, pid; } owner = {0, 0};
   if (failed(call(statx, fd, "", 0x1000 /* AT_EMPTY_PATH */, STATX_BASIC_STATS, &stat))) return false;
   if (!failed(call(fcntl, fd, 16 /* F_GETOWN_EX */, &owner)) && owner.pid != 0) return false;
-  const bool has_position = FORMAT(stat.stx_mode) == 0100000 || FORMAT(stat.stx_mode) == 0040000 /* directory */;
+  const bool may_seek = FORMAT(stat.stx_mode) == 0100000 || FORMAT(stat.stx_mode) == 0040000 /* directory */;
+  const long offset = may_seek ? call(lseek, fd, 0, 1 /* SEEK_CUR */) : 0;
   struct noted_file *note = &scratch->noted_files[scratch->noted_file_count++];
   *note = (struct noted_file){
     .fd = fd,
     .flags = flags,
-    .offset = has_position ? call(lseek, fd, 0, 1 /* SEEK_CUR */) : 0,
+    .offset = failed(offset) ? 0 : offset, /* O_PATH has none */
     .inode = stat.stx_ino,
     .device = device_number(stat.stx_dev_major, stat.stx_dev_minor),
     .size = stat.stx_size,

@@ -34,6 +34,7 @@ int main(void) {
   unlink("replaced");
   close(make("replaced", "the new one", O_RDONLY));
   const int odd = make("odd (deleted)", "it is not", O_RDWR);
+  const int only_path = open("odd (deleted)", O_PATH);
   const int nothing = open("/dev/null", O_WRONLY), zero = open("/dev/zero", O_RDONLY);
   const int memory = memfd_create("held", MFD_ALLOW_SEALING | MFD_CLOEXEC);
   check(write(memory, "in memory", 9) == 9, "memfd");
@@ -78,6 +79,8 @@ int main(void) {
   check(holds(emptied, "some"), "deleted and truncated file");
   check(holds(replaced, "the old one"), "a file that another took the name of");
   check(write(odd, "IT", 2) == 2 && holds(open("odd (deleted)", O_RDONLY), "IT is not"), "a file that is called as if it were deleted");
+  struct stat known;
+  check(fcntl(only_path, F_GETFL) & O_PATH && fstat(only_path, &known) == 0 && known.st_size == 9, "a descriptor of a path only");
   check(write(nothing, "x", 1) == 1 && read(zero, &byte, 1) == 1 && byte == 0, "devices");
   check(holds(memory, "in memory") && fcntl(memory, F_GETFD) == FD_CLOEXEC, "memfd");
   check(fcntl(memory, F_GET_SEALS) & F_SEAL_GROW, "seals");

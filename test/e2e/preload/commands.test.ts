@@ -103,6 +103,28 @@ describe('run, checkpoint, restore', () => {
     await until(() => child.exitCode === 7)
   })
 
+  test.for([
+    ['goes on at once', []],
+    ['stands', ['--blocking']],
+  ] as const)('a file opened by its path only has no position in the image of a program that %s', async ([
+    ,
+    options,
+  ]) => {
+    const folder = temporaryFolder()
+    const source = `
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <unistd.h>
+int main(int count, char **words) { if (count == 1 && open(words[0], O_PATH) >= 0) write(1, "up", 2); return pause(); }`
+    const child = start(folder, ['run', '--', compile(folder, 'pathonly', source)], 'out')
+    await until(() => read(folder, 'out') === 'up')
+    const image = path.join(folder, 'image')
+    expect(imago(['checkpoint', String(child.pid), '-o', image, ...options])).toMatchObject({ code: 0 })
+    const { descriptions } = JSON.parse(imago(['inspect', image, '--json']).stdout)
+    const files: Array<{ path: string; offset: string }> = Object.values(descriptions)
+    expect(files.filter(file => file.path.endsWith('pathonly')).map(file => file.offset)).toEqual(['0x0'])
+  })
+
   test('images at intervals, each restorable', async () => {
     const folder = temporaryFolder()
     const program = compile(folder, 'counter', counter)
