@@ -74,14 +74,12 @@ static struct scratch *take_kept(int32_t pid, bool at_work) {
 static struct scratch *make_scratch(bool at_work) {
   const int32_t pid = call(getpid);
   struct scratch *scratch = take_kept(pid, at_work);
-  if (scratch == 0) {
+  if (scratch == 0)
     scratch = (struct scratch *)call(mmap, 0, round_up(sizeof *scratch, PAGE), PROT_READ | PROT_WRITE,
                                      MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (failed((long)scratch)) {
-      say("imago: no checkpoint: no address space left\n");
-      return 0;
-    }
-    scratch->shares_memory = 1;
+  if (failed((long)scratch)) {
+    say("imago: no checkpoint: no address space left\n");
+    return 0;
   }
   scratch->size = round_up(sizeof *scratch, PAGE);
   scratch->process_fd = scratch->maps_fd = -1;
@@ -111,17 +109,22 @@ static bool prepare_to_stand(struct scratch *scratch) {
   return scratch->go != GO_REFUSED;
 }
 
+/* By pid: /proc/self takes longer. The writer knows whether it is the same. */
+static uint64_t pages_of(int32_t pid) {
+  TEXT(statm, 32);
+  put(&statm, "/proc/"), put_decimal(&statm, pid), put(&statm, "/statm");
+  return total_pages(AT_FDCWD, statm.start);
+}
+
 /* All threads stand still. */
 static void note_and_fork(struct scratch *scratch, siginfo_t *info, void *context) {
-  TEXT(statm, 32);
   scratch->capture_time = clock_nanoseconds(0);
   scratch->has_children = call(waitid, 0 /* P_ALL */, 0, 0, WEXITED | WNOHANG | WNOWAIT | __WALL, 0) != ERROR_NO_CHILD;
   note_own_thread(scratch, &scratch->threads[__atomic_fetch_add(&scratch->thread_count, 1, __ATOMIC_ACQ_REL)], info, context);
   note_pending(scratch, 0);
   note_timers(scratch);
   call(prctl, PR_GET_CHILD_SUBREAPER, &scratch->child_subreaper, 0, 0, 0);
-  put(&statm, "/proc/"), put_decimal(&statm, scratch->pid), put(&statm, "/statm"); /* /proc/self takes longer; the writer knows whether it is the same */
-  scratch->pages = total_pages(AT_FDCWD, statm.start);
+  scratch->pages = pages_of(scratch->pid);
   if (shares_nothing(scratch) && start_reaper(scratch)) scratch->go = GO_RUN, scratch->goes_on_at_once = 1;
   else if (!prepare_to_stand(scratch)) return;
   if (!scratch->options.stand) checkpoints_taken++; /* else it is counted already */

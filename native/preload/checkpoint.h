@@ -100,9 +100,10 @@ struct scratch {
   uint32_t hole_count;
   char message[MESSAGE_SIZE]; /* why not, with GO_REFUSED */
   struct options options; /* from here on nothing is cleared before a scratch is used again */
-  uint32_t shares_memory; /* as far as is known: the writer finds out otherwise */
-  int32_t descriptors_end; /* none was open from here on; 0: not known */
-  int32_t timer_due;      /* the number of the next POSIX timer, when there is none; 0: not known */
+  /* What was so at the last checkpoint, so that less is looked up; 0: not known. */
+  uint32_t shares_no_memory;
+  int32_t descriptors_end; /* none was open from here on */
+  int32_t timer_due;       /* the number of the next POSIX timer, when there is none */
   uint8_t reaper_stack[1024] __attribute__((aligned(16)));
   struct noted_file noted_files[MAX_NOTED_FILES];
   struct noted_memory noted_memory[MAX_NOTED_MEMORY];

@@ -6,8 +6,7 @@
  *
  * Two processes, so that the program never has a child to wait for. The exit signal of the copy is 0: no SIGCHLD, and wait(2) without __WALL
  * or __WCLONE does not see it. A program that need not stand does not wait for it itself: a thread of ours does, and ends with it, about 0.1 ms
- * later. An emulator (qemu-user) knows neither shared memory nor another exit signal: there the copy is an ordinary child, whose
- * signal is taken away.
+ * later. An emulator (qemu-user) knows neither shared memory nor another exit signal: there the copy is an ordinary child, whose signal is taken away.
  */
 #include "checkpoint.h"
 #include <linux/sched.h>
@@ -101,7 +100,7 @@ __attribute__((noinline)) long fork_writer(struct scratch *scratch) {
 }
 
 void wait_for_copy(const struct scratch *scratch) {
-  const uint64_t child_signal = 1ul << (SIGCHLD - 1);
+  const uint64_t child_signal = signal_mask(SIGCHLD);
   const struct time_pair now = {0, 0};
   while (call(wait4, scratch->copy, 0, scratch->is_emulated ? 0 : __WCLONE, 0) == ERROR_INTERRUPTED) {}
   if (scratch->is_emulated && !(scratch->waiting_before & child_signal)) call(rt_sigtimedwait, &child_signal, 0, &now, 8);

@@ -85,10 +85,10 @@ static bool signal_waits(uint64_t mask) {
   static const uint64_t ignored_by_default = 1ul << 16 /* SIGCHLD */ | 1ul << 17 /* SIGCONT */ | 1ul << 22 /* SIGURG */ | 1ul << 27 /* SIGWINCH */;
   uint64_t waiting = 0;
   call(rt_sigpending, &waiting, 8);
-  waiting &= ~mask & ~own_signals & ~(1ul << (STOP_SIGNAL - 1));
+  waiting &= ~mask & ~own_signals & ~signal_mask(STOP_SIGNAL);
   for (uint32_t signal = 1; signal <= 64; signal++) {
     struct kernel_action action = {0, 0, 0, 0};
-    if (!(waiting >> (signal - 1) & 1)) continue;
+    if (!(waiting & signal_mask(signal))) continue;
     call(rt_sigaction, signal, 0, &action, 8);
     if (action.handler > 1 || (action.handler == 0 && !(ignored_by_default >> (signal - 1) & 1))) return true;
   }

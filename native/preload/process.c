@@ -22,8 +22,7 @@ static uint64_t mask_of(const char *name) {
  * sent again, in order. With all signals blocked, as here, nothing runs meanwhile.
  */
 void note_pending(struct scratch *scratch, uint32_t tid) {
-  static const uint64_t own = 1ul << (STOP_SIGNAL - 1);
-  const uint64_t ignored = own | own_signals;
+  const uint64_t ignored = own_signals | signal_mask(STOP_SIGNAL);
   const char *name = tid == 0 ? "ShdPnd:" : "SigPnd:";
   uint32_t mine[64];
   uint32_t count = 0;

@@ -86,12 +86,12 @@ static bool note_mappings(struct scratch *scratch, int maps) {
 
 /* Not looked for when there was none at the last checkpoint: should there be some by now, the writer asks for a standing stop. */
 static bool note_shared_memory(struct scratch *scratch) {
-  if (!scratch->shares_memory) return true;
+  if (scratch->shares_no_memory) return true;
   const long maps = call(openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
   if (failed(maps)) return false;
   const bool noted = note_mappings(scratch, maps);
   call(close, maps);
-  scratch->shares_memory = scratch->noted_memory_count > 0;
+  scratch->shares_no_memory = scratch->noted_memory_count == 0;
   return noted;
 }
 
