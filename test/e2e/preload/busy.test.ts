@@ -3,14 +3,12 @@
  * described later must be what was at the moment of the copy.
  */
 import fs from 'node:fs'
-import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { imago } from '../../helpers/imago.js'
 import { rounds } from '../../helpers/rounds.js'
-import { temporaryFolder } from '../../helpers/temporary-folder.js'
-import { compileKeep, Frozen } from './freezer.js'
+import { startKeep } from './freezer.js'
 
 test.for([
   'position',
@@ -21,25 +19,18 @@ test.for([
   'file',
   'unforked',
 ])('what changes all the time is kept as it was when the program was frozen: %s', async part => {
-  const folder = temporaryFolder()
-  const program = new Frozen(compileKeep('busy', folder), [part], folder)
-  onTestFinished(() => program.abandon())
-  await program.until(() => program.has('ready'), 'readiness')
+  const program = await startKeep('busy', [part])
   for (let life = 0; life < rounds(20, 4); life++) {
     await sleep(Math.random() * 20)
     await program.freeze()
     await program.kill()
     await program.restart('--files', 'restore')
   }
-  fs.writeFileSync(path.join(folder, 'go'), '')
-  expect({ code: await program.end(), output: program.output() }).toEqual({ code: 0, output: 'ok\n' })
+  expect(await program.finish()).toEqual({ code: 0, output: 'ok\n' })
 })
 
 test('a program that went on at once has neither a child nor a thread nor an open file more than before', async () => {
-  const folder = temporaryFolder()
-  const program = new Frozen(compileKeep('busy', folder), ['nothing'], folder)
-  onTestFinished(() => program.abandon())
-  await program.until(() => program.has('ready'), 'readiness')
+  const program = await startKeep('busy', ['nothing'])
   const has = () => ({
     children: fs.readFileSync(`/proc/${program.pid}/task/${program.pid}/children`, 'utf8'),
     threads: fs.readdirSync(`/proc/${program.pid}/task`).length,
@@ -51,16 +42,12 @@ test('a program that went on at once has neither a child nor a thread nor an ope
     expect(imago(['checkpoint', String(program.pid)])).toMatchObject({ code: 0 })
     await program.until(() => isDeepStrictEqual(has(), before), 'end of what a checkpoint makes')
   }
-  fs.writeFileSync(path.join(folder, 'go'), '')
-  expect({ code: await program.end(), output: program.output() }).toEqual({ code: 0, output: 'ok\n' })
+  expect(await program.finish()).toEqual({ code: 0, output: 'ok\n' })
 })
 
 /** Freezes the program busy once; true when it went on without waiting for its copy, and so keeps what it shares with that mapped. */
 async function goesOnAtOnce(part: string): Promise<boolean> {
-  const folder = temporaryFolder()
-  const program = new Frozen(compileKeep('busy', folder), [part], folder)
-  onTestFinished(() => program.abandon())
-  await program.until(() => program.has('ready'), 'readiness')
+  const program = await startKeep('busy', [part])
   const mappings = () =>
     fs
       .readFileSync(`/proc/${program.pid}/maps`, 'utf8')

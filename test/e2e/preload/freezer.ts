@@ -4,16 +4,27 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { onTestFinished } from 'vitest'
 import { nativePart } from '../../../src/engines/preload/native-parts.js'
 import { packageRoot } from '../../../src/lib/parts.js'
 import { execFileSync } from '../../helpers/bounded.js'
+import { temporaryFolder } from '../../helpers/temporary-folder.js'
 
 /** Compiles workloads/keep/NAME.c into `folder`. */
-export function compileKeep(name: string, folder: string, compiler = 'gcc'): string {
+function compileKeep(name: string, folder: string, compiler = 'gcc'): string {
   const target = path.join(folder, name)
   const source = path.join(packageRoot, 'workloads/keep', `${name}.c`)
   execFileSync(compiler, ['-std=gnu11', '-Wall', '-Wextra', '-O1', '-pthread', '-o', target, source])
   return target
+}
+
+/** workloads/keep/NAME.c at work in a folder of its own, when it says that it is ready. It ends with the test. */
+export async function startKeep(name: string, words: readonly string[], compiler = 'gcc'): Promise<Frozen> {
+  const folder = temporaryFolder()
+  const program = new Frozen(compileKeep(name, folder, compiler), words, folder)
+  onTestFinished(() => program.abandon())
+  await program.until(() => program.has('ready'), 'readiness')
+  return program
 }
 
 export class Frozen {
@@ -108,6 +119,12 @@ export class Frozen {
   /** Exit code, or the name of the signal. */
   async end(): Promise<number | string> {
     return await this.#ended
+  }
+
+  /** Lets it look whether all is as it was, and end. */
+  async finish(): Promise<{ code: number | string; output: string }> {
+    fs.writeFileSync(path.join(this.folder, 'go'), '')
+    return { code: await this.end(), output: this.output() }
   }
 
   output(): string {

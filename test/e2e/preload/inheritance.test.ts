@@ -44,10 +44,9 @@ test('a setuid program is refused with the reason', ({ skip }) => {
   })
 })
 
-/** On a pseudo terminal: a program switches echo off, is frozen, ended, and restored on a terminal with echo. */
-const terminalTest = `
+/** Of python: a child on a pseudo terminal of its own, and what it says there up to a word. */
+const terminals = `
 import os, pty, subprocess, sys, termios, time
-launcher, program, image = sys.argv[1:]
 def on_terminal(*words):
     controller, terminal = pty.openpty()
     child = subprocess.Popen(words, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True)
@@ -56,6 +55,11 @@ def read_until(controller, word):
     text = b''
     while word not in text: text += os.read(controller, 1000)
     return text
+`
+
+/** On a pseudo terminal: a program switches echo off, is frozen, ended, and restored on a terminal with echo. */
+const terminalTest = `${terminals}
+launcher, program, image = sys.argv[1:]
 child, controller, terminal = on_terminal(launcher, 'run', '--', program)
 read_until(controller, b'ready')
 subprocess.run([launcher, 'checkpoint', str(child.pid), '-o', image, '--stop'], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -104,22 +108,17 @@ int main(void) {
 })
 
 /** On a pseudo terminal: an interactive shell keeps a variable in another life. */
-const shellTest = `
-import os, pty, subprocess, sys
+const shellTest = `${terminals}
 launcher, image = sys.argv[1:]
-def on_terminal(*words):
-    controller, terminal = pty.openpty()
-    return subprocess.Popen(words, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True), controller
 def answer(controller, line, word):
     os.write(controller, line)
-    text = b''
-    while word not in text: text += os.read(controller, 1000)
+    read_until(controller, word)
 os.environ['HISTFILE'] = '/dev/null'
-shell, controller = on_terminal(launcher, 'run', '--', 'bash', '--norc', '--noprofile', '-i')
+shell, controller, _ = on_terminal(launcher, 'run', '--', 'bash', '--norc', '--noprofile', '-i')
 answer(controller, b'number=6; echo is $((number * 2))\\n', b'is 12')
 subprocess.run([launcher, 'checkpoint', str(shell.pid), '-o', image, '--stop'], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 shell.wait()
-shell, controller = on_terminal(launcher, 'restore', image)
+shell, controller, _ = on_terminal(launcher, 'restore', image)
 answer(controller, b'echo is $((number * 7))\\n', b'is 42')
 os.write(controller, b'exit 5\\n')
 sys.exit(0 if shell.wait() == 5 else 'another exit code')

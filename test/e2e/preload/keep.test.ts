@@ -1,10 +1,9 @@
 import fs from 'node:fs'
 import path from 'node:path'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { spawnSync } from '../../helpers/bounded.js'
 import { imago } from '../../helpers/imago.js'
-import { temporaryFolder } from '../../helpers/temporary-folder.js'
-import { compileKeep, Frozen } from './freezer.js'
+import { startKeep } from './freezer.js'
 
 const programs = [
   'memory',
@@ -21,18 +20,13 @@ const programs = [
 
 /** Runs a self-checking program through `generations` lives; it says "ok" and ends with 0 when all is as it was. */
 async function live(name: string, generations: number, options: readonly string[], compiler = 'gcc') {
-  const folder = temporaryFolder()
-  const program = new Frozen(compileKeep(name, folder, compiler), ['first', 'second'], folder)
-  onTestFinished(() => program.abandon())
-  await program.until(() => program.has('ready'), 'readiness')
+  const program = await startKeep(name, ['first', 'second'], compiler)
   for (let generation = 0; generation < generations; generation++) {
     await program.freeze()
     await program.kill()
     await program.restart(...options)
   }
-  fs.writeFileSync(path.join(folder, 'go'), '')
-  const code = await program.end()
-  expect({ code, output: program.output() }).toEqual({
+  expect(await program.finish()).toEqual({
     code: 0,
     output: expect.stringMatching(/(^|\n)ok\n$/),
   })
@@ -71,22 +65,18 @@ describe('what a restored program finds as it was', () => {
     'locked',
     'unforked',
   ])('what it got after its first checkpoint: %s', async what => {
-    const folder = temporaryFolder()
-    const program = new Frozen(compileKeep('later', folder), [what], folder)
-    onTestFinished(() => program.abandon())
+    const program = await startKeep('later', [what])
     const freeze = () =>
       // waits for the writer, too, before which there is no next one
       expect(imago(['checkpoint', String(program.pid), '-o', program.image])).toMatchObject({ code: 0 })
-    await program.until(() => program.has('ready'), 'readiness')
     freeze()
-    fs.writeFileSync(path.join(folder, 'more'), '')
+    fs.writeFileSync(path.join(program.folder, 'more'), '')
     await program.until(() => program.has('made'), 'what comes later')
     freeze()
     freeze()
     await program.kill()
     await program.restart()
-    fs.writeFileSync(path.join(folder, 'go'), '')
-    expect({ code: await program.end(), output: program.output() }).toEqual({ code: 0, output: 'ok\n' })
+    expect(await program.finish()).toEqual({ code: 0, output: 'ok\n' })
   })
 
   test('rights of protection keys (PKRU), after three lives', async ({ skip }) => {
@@ -102,15 +92,11 @@ describe('what a restored program finds as it was', () => {
     skip,
   }) => {
     skip(spawnSync(compiler, ['--version']).status !== 0, `${compiler} is not installed`)
-    const folder = temporaryFolder()
-    const program = new Frozen(compileKeep('waits', folder, compiler), ['connected'], folder)
-    onTestFinished(() => program.abandon())
-    await program.until(() => program.has('ready'), 'readiness')
+    const program = await startKeep('waits', ['connected'], compiler)
     const words = ['checkpoint', String(program.pid), '-o', program.image]
     expect(imago(words)).toMatchObject({ code: 4, stderr: expect.stringContaining('a socket') }) // noticed by nobody, either
     for (let i = 0; i < 3; i++) expect(imago([...words, '--force'])).toMatchObject({ code: 0 })
-    fs.writeFileSync(path.join(folder, 'go'), '')
-    expect({ code: await program.end(), output: program.output() }).toEqual({ code: 0, output: 'ok\n' })
+    expect(await program.finish()).toEqual({ code: 0, output: 'ok\n' })
   })
 
   test('a program linked with musl', async ({ skip }) => {
