@@ -33,6 +33,7 @@ export async function buildProgram(
     .version(version, '-V, --version')
     .enablePositionalOptions()
     .showHelpAfterError("(add --help for this verb's options)")
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'imago: ')) }) // as all errors begin
     .exitOverride()
   const called = entryFor(words)
   const parsers = new Map<string, Parser>()
@@ -53,6 +54,7 @@ export async function buildProgram(
     parsers.set(entry.name, parser)
     if (entry === called) declare(parser, entry, (await entry.load()).command, onExit)
   }
+  program.showHelpAfterError('(imago --help lists the verbs)') // after the verbs have taken over the other one
   return program
 }
 

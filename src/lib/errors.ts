@@ -59,10 +59,13 @@ export class ImagoError extends Error {
   }
 }
 
-/** Why a system call of Node failed, as the C library says it: `no such file or directory`, without call and path. */
+/** The words of errno(3): `no such file or directory` for 2. */
+export const errnoWords = (errno: number): string | undefined => getSystemErrorMap().get(-errno)?.[1]
+
+/** Why a system call of Node failed, in those words, without call and path. */
 export function systemReason(error: unknown): string {
   const { errno, message } = error as NodeJS.ErrnoException
-  return getSystemErrorMap().get(errno ?? 0)?.[1] ?? message
+  return errnoWords(-(errno ?? 0)) ?? message
 }
 
 /** The command line is wrong. Exit code 2. */

@@ -10,8 +10,7 @@
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import { getSystemErrorMap } from 'node:util'
-import { HostError, ImagoError, InterruptedError, LossError } from '../../lib/errors.js'
+import { errnoWords, HostError, ImagoError, InterruptedError, LossError } from '../../lib/errors.js'
 import { lockFile } from '../../lib/libc.js'
 import { type CheckpointOptions, PATIENCE } from '../engine.js'
 import { allProcesses, liveProcess, zombieStatus } from '../live-process.js'
@@ -268,7 +267,7 @@ const isOld = (file: fs.Stats) => file.mtimeMs < Date.now() - JUST_MADE
 
 /** The reason with the words of errno(3) for "error NUMBER", at its end. */
 const inWords = (reason: string) =>
-  reason.replace(/error (\d+)$/, (number, errno) => getSystemErrorMap().get(-Number(errno))?.[1] ?? number)
+  reason.replace(/error (\d+)$/, (number, errno) => errnoWords(Number(errno)) ?? number)
 
 function refusal(losses: readonly string[]): LossError {
   return new LossError(
