@@ -99,6 +99,13 @@ static bool children_live_elsewhere(int process) {
   return place == 0 && !failed(call(statx, process, path, 0x100 /* AT_SYMLINK_NOFOLLOW */, STATX_TYPE, &stat));
 }
 
+/* By pid: /proc/self takes longer. The writer knows whether it is the same. */
+static uint64_t pages_of(int32_t pid) {
+  TEXT(statm, 32);
+  put(&statm, "/proc/"), put_decimal(&statm, pid), put(&statm, "/statm");
+  return total_pages(AT_FDCWD, statm.start);
+}
+
 /* What the copy needs of a program that stands. False, with the reason, where there is none, or the copy would be in another pid namespace. */
 static bool prepare_to_stand(struct scratch *scratch) {
   scratch->process_fd = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
@@ -106,14 +113,8 @@ static bool prepare_to_stand(struct scratch *scratch) {
   if (scratch->process_fd < 0 || scratch->maps_fd < 0) refuse(scratch, "/proc is not there", scratch->process_fd);
   else if (children_live_elsewhere(scratch->process_fd))
     refuse(scratch, "it has left its pid namespace for its children: the writer would be one of them", 0);
+  if (scratch->pages == 0) scratch->pages = pages_of(scratch->pid);
   return scratch->go != GO_REFUSED;
-}
-
-/* By pid: /proc/self takes longer. The writer knows whether it is the same. */
-static uint64_t pages_of(int32_t pid) {
-  TEXT(statm, 32);
-  put(&statm, "/proc/"), put_decimal(&statm, pid), put(&statm, "/statm");
-  return total_pages(AT_FDCWD, statm.start);
 }
 
 /* All threads stand still. */
@@ -124,7 +125,7 @@ static void note_and_fork(struct scratch *scratch, siginfo_t *info, void *contex
   note_pending(scratch, 0);
   note_timers(scratch);
   call(prctl, PR_GET_CHILD_SUBREAPER, &scratch->child_subreaper, 0, 0, 0);
-  scratch->pages = pages_of(scratch->pid);
+  if (!scratch->is_settled) scratch->pages = pages_of(scratch->pid);
   if (shares_nothing(scratch) && start_reaper(scratch)) scratch->go = GO_RUN, scratch->goes_on_at_once = 1;
   else if (!prepare_to_stand(scratch)) return;
   if (!scratch->options.stand) checkpoints_taken++; /* else it is counted already */

@@ -92,7 +92,7 @@ struct scratch {
   uint32_t reaper;    /* the id of the thread that waits for the copy; the kernel makes it 0 when that has ended */
   int32_t pid, parent, process_group, session, leader_tid;
   struct kernel_action stop_action; /* what the program has for STOP_SIGNAL */
-  uint64_t pages; /* of all mappings of the program; its copy has fewer when some are forbidden to be copied */
+  uint64_t pages; /* of all mappings of the program; its copy has fewer when some are forbidden to be copied; 0: not asked, as it is settled */
   uint64_t waiting_before; /* signals, before the fork */
   uint32_t is_emulated;    /* by qemu-user */
   uint32_t goes_on_at_once, child_subreaper, has_children;
@@ -101,8 +101,11 @@ struct scratch {
   char message[MESSAGE_SIZE]; /* why not, with GO_REFUSED */
   struct options options; /* from here on nothing is cleared before a scratch is used again */
   /* What was so at the last checkpoint, so that less is looked up; 0: not known. */
+  uint64_t copied_pages;
+  uint32_t is_settled; /* it had as many pages the time before, and never more in its life */
   uint32_t shares_no_memory;
-  int32_t descriptors_end; /* none was open from here on */
+  uint32_t descriptor_count;
+  int32_t descriptors[MAX_NOTED_FILES]; /* in order */
   int32_t timer_due;       /* the number of the next POSIX timer, when there is none */
   uint8_t reaper_stack[1024] __attribute__((aligned(16)));
   struct noted_file noted_files[MAX_NOTED_FILES];
@@ -178,6 +181,7 @@ bool stop_threads(struct scratch *scratch);
 void release_threads(struct scratch *scratch);
 void forget_threads(void); /* in a copy, where nobody stands still */
 void note_own_thread(struct scratch *scratch, struct thread_slot *slot, void *info, void *context);
+void note_what_copies_have(struct note_thread *note); /* by the thread itself, or by a copy that it made */
 /* interrupted.c */
 void set_back_interrupted_call(struct ucontext *context);
 /* process.c */

@@ -176,6 +176,20 @@ static uint64_t number_after(const char *text, const char *name) {
   return take_number(&at, 10);
 }
 
+/*
+ * To ask a program that stands for its size takes long, beside all else that is asked; and most have as much memory as they ever had. Such a one is
+ * asked when it has gone on, how much that was: no more than its copy has, so nothing of it was forbidden to be copied (MADV_DONTFORK).
+ */
+static void compare_with_peak(struct writer *writer, uint64_t most_pages) {
+  struct scratch *scratch = writer->scratch;
+  const bool is_at_peak = most_pages == writer->pages;
+  scratch->is_settled = is_at_peak && scratch->copied_pages == writer->pages;
+  scratch->copied_pages = writer->pages;
+  if (scratch->pages != 0 || is_at_peak) return;
+  if (most_pages == 0) fail(writer, "describe a program that has ended", 0);
+  ask_for_standing(writer);
+}
+
 /* Once the program has gone on it is asked as it is then: a debugger comes and goes by itself, and who unlocks memory just now does not miss it. */
 static void describe_what_is_not_inherited(struct writer *writer) {
   const struct scratch *scratch = writer->scratch;
@@ -184,7 +198,8 @@ static void describe_what_is_not_inherited(struct writer *writer) {
   TEXT(tracer, 32);
   if (!writer->program_stands) put(&path, "/proc/"), put_decimal(&path, scratch->pid), put(&path, "/");
   put(&path, "status");
-  if (read_text(writer->program_stands ? scratch->process_fd : AT_FDCWD, path.start, status, sizeof status) <= 0) return;
+  if (read_text(writer->program_stands ? scratch->process_fd : AT_FDCWD, path.start, status, sizeof status) <= 0) status[0] = 0;
+  compare_with_peak(writer, number_after(status, "\nVmPeak:") * 1024 / PAGE);
   writer->has_locked_memory = number_after(status, "\nVmLck:") > 0;
   if (writer->has_locked_memory && !writer->program_stands) ask_for_standing(writer);
   put_decimal(&tracer, number_after(status, "\nTracerPid:"));

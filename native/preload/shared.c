@@ -192,28 +192,34 @@ static uint64_t open_descriptors(void) {
   return failed(call(statx, AT_FDCWD, "/proc/self/fd", 0, STATX_SIZE, &stat)) ? 0 : stat.stx_size;
 }
 
+/* Of those open at the last checkpoint, the lowest from `fd` on; else -1. */
+static int next_known(const struct scratch *scratch, int fd) {
+  for (uint32_t i = 0; i < scratch->descriptor_count; i++)
+    if (scratch->descriptors[i] >= fd) return scratch->descriptors[i];
+  return -1;
+}
+
 /*
- * They are counted once; then the same numbers are looked at, and the next one as long as that is open: a new descriptor is the lowest that is free.
- * Should there be another, the writer asks for a standing stop.
+ * They are counted once; then those are looked at that were open, and the lowest number that is free: a new descriptor would have it. Should there be
+ * another all the same, the writer asks for a standing stop.
  */
 static bool note_files(struct scratch *scratch) {
-  const bool is_known = scratch->descriptors_end > 0;
+  const bool is_known = scratch->descriptor_count > 0;
   const uint64_t count = is_known ? MAX_NOTED_FILES : open_descriptors();
-  int end = is_known ? scratch->descriptors_end + 1 : MANY_DESCRIPTORS;
-  uint64_t found = 0;
+  bool may_be_new = true;
   if (count == 0 || count > MAX_NOTED_FILES) return false;
-  for (int fd = 0; found < count && fd < end; fd++) {
+  for (int fd = 0; fd >= 0 && fd < MANY_DESCRIPTORS && scratch->noted_file_count < count; fd = may_be_new ? fd + 1 : next_known(scratch, fd + 1)) {
     const long flags = call(fcntl, fd, 3 /* F_GETFL */, 0);
-    if (failed(flags)) continue;
-    found++;
-    if (!note_file(scratch, fd, flags)) return false;
-    scratch->descriptors_end = fd + 1;
-    if (is_known && end < fd + 2) end = fd + 2;
+    if (failed(flags)) may_be_new = !is_known;
+    else if (!note_file(scratch, fd, flags)) return false;
   }
-  return (is_known || found == count) && note_contents_of_files(scratch);
+  if (!is_known && scratch->noted_file_count != count) return false;
+  scratch->descriptor_count = scratch->noted_file_count;
+  for (uint32_t i = 0; i < scratch->noted_file_count; i++) scratch->descriptors[i] = scratch->noted_files[i].fd;
+  return note_contents_of_files(scratch);
 }
 
 bool shares_nothing(struct scratch *scratch) {
-  if (scratch->options.blocking || scratch->options.stand || scratch->has_children || scratch->pages == 0) return false;
+  if (scratch->options.blocking || scratch->options.stand || scratch->has_children || (scratch->pages == 0 && !scratch->is_settled)) return false;
   return note_shared_memory(scratch) && note_files(scratch);
 }

@@ -28,7 +28,6 @@ void note_own_thread(struct scratch *scratch, struct thread_slot *slot, void *in
   note->tls2 = arch_tls2();
   call(prctl, PR_GET_TID_ADDRESS, &note->clear_tid, 0, 0, 0);
   if (note->clear_tid == 0) note->clear_tid = usual_clear_tid();
-  call(prctl, PR_GET_NAME, note->name, 0, 0, 0);
   call(get_robust_list, 0, &note->robust_head, &note->robust_length);
   if (&__rseq_size != 0 && __rseq_size != 0) {
     note->rseq_address = note->tls + __rseq_offset;
@@ -48,9 +47,13 @@ void note_own_thread(struct scratch *scratch, struct thread_slot *slot, void *in
   note->nice = scheduling.nice;
   note->scheduler_policy = scheduling.policy | (scheduling.flags & 1 ? 0x40000000 : 0) /* SCHED_RESET_ON_FORK */;
   note->scheduler_priority = scheduling.priority;
-  uint64_t processors[64];
-  if (call(sched_getaffinity, 0, sizeof processors, processors) > 0) note->affinity = processors[0];
   note_pending(scratch, note->tid);
+}
+
+void note_what_copies_have(struct note_thread *note) {
+  uint64_t processors[64];
+  call(prctl, PR_GET_NAME, note->name, 0, 0, 0);
+  if (call(sched_getaffinity, 0, sizeof processors, processors) > 0) note->affinity = processors[0];
 }
 
 static struct scratch *enter(void) {
@@ -65,7 +68,10 @@ static void leave(void) {
 
 static void stand_still(struct scratch *scratch, siginfo_t *info, void *context) {
   const uint32_t index = __atomic_fetch_add(&scratch->thread_count, 1, __ATOMIC_ACQ_REL);
-  if (index < MAX_THREADS) note_own_thread(scratch, &scratch->threads[index], info, context);
+  if (index < MAX_THREADS) {
+    note_own_thread(scratch, &scratch->threads[index], info, context);
+    note_what_copies_have(&scratch->threads[index].note);
+  }
   __atomic_add_fetch(&stopped, 1, __ATOMIC_ACQ_REL);
   futex_wake(&stopped, false);
   while (__atomic_load_n(&released, __ATOMIC_ACQUIRE) == 0) futex_wait(&released, 0, false, NANOSECONDS);

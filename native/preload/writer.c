@@ -49,10 +49,14 @@ void *allocate(struct writer *writer, size_t size) {
   return memory;
 }
 
+/* That the program took the checkpoint signal in, and forked. */
+static struct thread_slot *asked_thread(struct scratch *scratch) {
+  return &scratch->threads[scratch->thread_count - 1]; /* it notes itself last */
+}
+
 /* Ends, too, and the program is asked once more. */
 static __attribute__((noreturn)) void stand_for_another(struct scratch *scratch) {
-  const struct thread_slot *asked = &scratch->threads[scratch->thread_count - 1]; /* it notes itself last */
-  ask_again(&scratch->options, scratch->pid, (const siginfo_t *)asked->info);
+  ask_again(&scratch->options, scratch->pid, (const siginfo_t *)asked_thread(scratch)->info);
   call(exit_group, 0);
   __builtin_unreachable();
 }
@@ -127,6 +131,7 @@ static void write_on_own_stack(uint64_t address, uint64_t unused) {
   struct writer *writer = (struct writer *)address;
   struct scratch *scratch = writer->scratch;
   (void)unused;
+  note_what_copies_have(&asked_thread(scratch)->note);
   call(prctl, PR_SET_NAME, "imago-writer", 0, 0, 0);
   scratch->process_group = call(getpgid, 0), scratch->session = call(getsid, 0); /* the program's */
   call(setsid); /* while it ends, it shall not keep the program's session, and so its pid, taken */
@@ -166,7 +171,9 @@ static bool proc_is_own(void) {
 /* Begins on the stack it was made with. Maps nothing before it may, which would show as a difference to the program. */
 void write_image(struct scratch *scratch, uint32_t number) {
   const long self = call(openat, AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-  const bool is_whole = total_pages(self, "statm") == scratch->pages; /* no memory is missing (MADV_DONTFORK) */
+  const uint64_t pages = total_pages(self, "statm");
+  const bool was_asked = scratch->pages != 0 || !scratch->goes_on_at_once; /* else see compare_with_peak */
+  const bool is_whole = pages == scratch->pages || !was_asked; /* no memory is missing (MADV_DONTFORK) */
   if (scratch->goes_on_at_once && !(is_whole && proc_is_own())) stand_for_another(scratch);
   const bool few_holes = is_whole || find_holes(scratch, self);
   struct writer *writer = (struct writer *)call(mmap, 0, WRITER_SIZE + lists_size(), PROT_READ | PROT_WRITE,
@@ -182,6 +189,7 @@ void write_image(struct scratch *scratch, uint32_t number) {
   writer->scratch = scratch;
   writer->options = scratch->options;
   writer->self_fd = self;
+  writer->pages = pages;
   writer->number = number;
   writer->out = -1;
   writer->program_stands = scratch->go == GO_WAIT;

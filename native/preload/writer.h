@@ -27,6 +27,7 @@ struct writer {
   bool has_locked_memory;                            /* mlock, which a copy does not inherit */
   bool program_stands;                               /* from the beginning on, and so is described as it is; else as noted in the scratch */
   int self_fd, out, memory, program_memory, pagemap; /* files: /proc/self, the image, /proc/self/mem, /proc/PROGRAM/mem, /proc/self/pagemap */
+  uint64_t pages;                           /* of all mappings of the copy */
   uint64_t end;                             /* of what is written so far */
   uint64_t written, told, expected;         /* bytes: written, of those told to who asked, about how many it will be */
   unsigned char *bounce;                    /* BOUNCE_SIZE bytes */

@@ -1,5 +1,5 @@
 /*
- * What it gets only after its first checkpoint; at the next one that is as good as new. It writes `ready`, waits for `more`, gets what its argument
+ * What it gets only after its first checkpoints; at the next one that is as good as new. It writes `ready`, waits for `more`, gets what its argument
  * says, writes `made`, and waits for `go`.
  */
 #include "keep.h"
@@ -44,6 +44,7 @@ int main(int argc, char **argv) {
   const int descriptors[] = {5, 6, 50};
   timer_t timer = 0;
   setvbuf(stdout, 0, _IONBF, 0);
+  if (strcmp(what, "forbidden") == 0) fill(mmap(0, SIZE, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0));
   ready();
   while (access("more", F_OK) != 0) pause_briefly();
   if (strcmp(what, "timer") == 0) {
@@ -60,6 +61,8 @@ int main(int argc, char **argv) {
   } else if (strcmp(what, "thread") == 0) {
     pthread_t thread;
     check(pthread_create(&thread, 0, turn, 0) == 0, "pthread_create");
+  } else if (strcmp(what, "forbidden") == 0) {
+    check(madvise(memory, SIZE, MADV_DONTFORK) == 0, "MADV_DONTFORK");
   } else {
     fill(mmap(0, SIZE, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | (strcmp(what, "shared") == 0 ? MAP_SHARED : MAP_PRIVATE), -1, 0));
     if (strcmp(what, "locked") == 0) check(mlock(memory, SIZE) == 0, "mlock");
@@ -80,7 +83,7 @@ int main(int argc, char **argv) {
     check(is_filled(), "the memory's content");
     check(says(" sh") == (strcmp(what, "shared") == 0), "shared or not");
     check(says(" lo") == (strcmp(what, "locked") == 0), "locked or not");
-    check(says(" dc") == (strcmp(what, "unforked") == 0), "for forks or not");
+    check(says(" dc") == (strcmp(what, "unforked") == 0 || strcmp(what, "forbidden") == 0), "for forks or not");
   }
   return verdict();
 }
