@@ -141,7 +141,7 @@ struct note_description {
   uint64_t inode;                          /* pipes: the same in both ends */
   int64_t modified;                        /* st_mtim, ns */
   uint64_t special_device;                 /* st_rdev */
-  uint64_t content_offset;                 /* where its content lies in the image (file, pipe, memfd) */
+  uint64_t content_offset;                 /* where its content lies in the image (file, pipe, memfd, socket) */
   uint64_t content_size;                   /* bytes of content in the image */
   uint32_t checksum;                       /* CRC-32 of that content */
   uint32_t state;                          /* descriptionFlags */
@@ -346,6 +346,7 @@ _Static_assert(sizeof(struct note_moved) == 40, "moved");
 #define DESCRIPTION_KIND_EPOLL 10u               /* see watch */
 #define DESCRIPTION_KIND_MEMFD 11u               /* a: seals */
 #define DESCRIPTION_KIND_OTHER 12u               /* kept by --force only, as /dev/null */
+#define DESCRIPTION_KIND_SOCKET_PAIR 13u         /* a stream of which both ends are here. a: inode of the other end; b: 1 shut for reading, 2 for writing; c: SO_SNDBUF; d: SO_RCVTIMEO ns; e: SO_SNDTIMEO ns; f: SO_PASSCRED */
 
 #define DESCRIPTION_FLAG_DELETED 1u              /* no name leads to it any more */
 #define DESCRIPTION_FLAG_INHERITED 2u            /* taken from the restorer’s own descriptor of the same number: terminals of 0–2, pipes and sockets it was started with */

@@ -1,17 +1,20 @@
 /*
- * The content of open files that nothing else keeps: of pipes, memfds, deleted files, small files open for writing. As the program noted it before the
+ * The content of open files that nothing else keeps: of pipes, sockets, memfds, deleted files, small files open for writing. As the program noted it before the
  * fork (shared.c), or read while it stands.
  */
 #include "writer.h"
 
-static void keep_noted(struct writer *writer, struct note_description *description, struct noted_bytes noted) {
-  const uint8_t *bytes = writer->scratch->noted + noted.start;
+static void keep_bytes(struct writer *writer, struct note_description *description, const uint8_t *bytes, uint64_t size) {
   description->state |= DESCRIPTION_FLAG_CONTENT_KEPT;
   description->content_offset = writer->end;
-  description->content_size = noted.end - noted.start;
+  description->content_size = size;
   description->checksum = crc32(0, bytes, description->content_size);
   if (description->content_size > 0) write_at(writer, bytes, description->content_size, description->content_offset);
   writer->end = round_up(writer->end + description->content_size, PAGE);
+}
+
+static void keep_noted(struct writer *writer, struct note_description *description, struct noted_bytes noted) {
+  keep_bytes(writer, description, writer->scratch->noted + noted.start, noted.end - noted.start);
 }
 
 /* Reads what `fd` gives until its end into the image. */
@@ -64,6 +67,12 @@ static void keep_pipe(struct writer *writer, struct note_description *descriptio
   call(close, copy[0]);
 }
 
+static void keep_socket(struct writer *writer, struct note_description *description) {
+  if (!writer->program_stands) ask_for_standing(writer);
+  const struct received received = received_by(writer, descriptor_of(writer, description->id));
+  keep_bytes(writer, description, received.bytes, received.size);
+}
+
 void write_kept_content(struct writer *writer) {
   const struct list *list = &writer->lists[LIST_DESCRIPTION];
   for (uint32_t i = 0; i < list->count; i++) {
@@ -74,6 +83,7 @@ void write_kept_content(struct writer *writer) {
          (writable && (writer->options.files || description->size <= SMALL_FILE))))
       keep_file(writer, description);
     else if (description->kind == DESCRIPTION_KIND_MEMFD) keep_file(writer, description);
+    else if (description->kind == DESCRIPTION_KIND_SOCKET_PAIR) keep_socket(writer, description);
     else if ((description->kind == DESCRIPTION_KIND_PIPE || description->kind == DESCRIPTION_KIND_FIFO) &&
              !(description->state & DESCRIPTION_FLAG_INHERITED))
       keep_pipe(writer, description);

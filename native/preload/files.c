@@ -23,9 +23,10 @@ static bool is_stateless_device(uint64_t device) {
   return false;
 }
 
-static uint32_t kind_of(int fd, const struct note_description *description, const char *link) {
+static uint32_t kind_of(int fd, struct note_description *description, const char *link) {
   unsigned char termios[64];
   if (begins_with(link, "pipe:")) return DESCRIPTION_KIND_PIPE;
+  if (begins_with(link, "socket:") && describe_pair_end(fd, description)) return DESCRIPTION_KIND_SOCKET_PAIR;
   if (begins_with(link, "/memfd:")) return DESCRIPTION_KIND_MEMFD;
   for (unsigned i = 0; i < sizeof anonymous_kinds / sizeof *anonymous_kinds; i++)
     if (same_text(link, anonymous_kinds[i].link)) return anonymous_kinds[i].kind;
@@ -239,6 +240,7 @@ static bool is_standard(const struct writer *writer, const struct note_descripti
 static void judge(struct writer *writer, struct note_description *description) {
   const char *path = writer->lists[LIST_DESCRIPTION].strings + description->path.offset;
   const int fd = descriptor_of(writer, description->id);
+  if (description->kind == DESCRIPTION_KIND_SOCKET_PAIR && !may_keep_pair(writer, description)) description->kind = DESCRIPTION_KIND_OTHER;
   bool connected = description->kind == DESCRIPTION_KIND_TERMINAL || description->kind == DESCRIPTION_KIND_OTHER;
   if (description->kind == DESCRIPTION_KIND_PIPE) connected = held_ends(writer, description->inode) != 3 && !(writer->program_stands && is_orphan(fd)); /* was none, when it does not */
   if (!connected) return;

@@ -75,6 +75,14 @@ bool is_message_queue(int fd);
 /* files.c */
 void describe_files(struct writer *writer);
 int descriptor_of(const struct writer *writer, uint32_t description); /* any of them */
+/* sockets.c */
+struct received {
+  const uint8_t *bytes;
+  uint64_t size;
+};
+bool describe_pair_end(int fd, struct note_description *description);
+bool may_keep_pair(struct writer *writer, const struct note_description *one); /* its other end is the program's, too, and only bytes are under way */
+struct received received_by(struct writer *writer, int fd);                    /* yet to be: it stays there */
 /* content.c */
 void write_kept_content(struct writer *writer);
 /* memory.c */

@@ -33,7 +33,7 @@ static void write_content(const struct note_description *description, int fd, ui
     read_image(chunk, size, description->content_offset + at);
     const long done = to == ~0ul ? call(write, fd, chunk, size) : call(pwrite64, fd, chunk, size, to + at);
     if (done == ERROR_INTERRUPTED) continue;
-    if (done == ERROR_WOULD_BLOCK) die(EXIT_HOST, "this user's pipes hold less than what was in one (sysctl fs.pipe-user-pages-soft)", 0, 0);
+    if (done == ERROR_WOULD_BLOCK) die(EXIT_HOST, "a pipe or socket holds less here than what was in one (sysctl fs.pipe-user-pages-soft, net.core.wmem_max)", 0, 0);
     if (failed(done) || done == 0) die(EXIT_FAILED, "cannot write back the content of a file", text_of(NOTE_TYPE_DESCRIPTION, description->path), done);
     at += done;
   }
@@ -140,6 +140,40 @@ static int open_pipe(uint32_t index, const struct note_description *description)
   return call(openat, AT_FDCWD, path.start, description->flags | O_CLOEXEC | O_NONBLOCK, 0);
 }
 
+static void set_up_socket(const struct note_description *description, int fd) {
+  const int32_t half = description->c / 2, passes = description->f; /* Linux doubles what it is told */
+  const uint64_t limits[2][2] = {{description->d / NANOSECONDS, description->d % NANOSECONDS / 1000}, {description->e / NANOSECONDS, description->e % NANOSECONDS / 1000}};
+  call(setsockopt, fd, 1 /* SOL_SOCKET */, 7 /* SO_SNDBUF */, &half, 4);
+  call(setsockopt, fd, 1, 20 /* SO_RCVTIMEO */, limits[0], 16);
+  call(setsockopt, fd, 1, 21 /* SO_SNDTIMEO */, limits[1], 16);
+  if (passes) call(setsockopt, fd, 1, 16 /* SO_PASSCRED */, &passes, 4);
+}
+
+static void shut_down(const struct note_description *description, int fd) {
+  if (description->b & 1) call(shutdown, fd, 0 /* SHUT_RD */);
+  if (description->b & 2) call(shutdown, fd, 1 /* SHUT_WR */);
+}
+
+/* Both ends are made for the first of them; what each was to receive the other sends again. */
+static long open_socket_pair(uint32_t index, const struct note_description *description) {
+  static int *made; /* by index of the description: what it will be */
+  if (made == 0) made = arena(record_count(NOTE_TYPE_DESCRIPTION) * sizeof *made);
+  if (made[index] != 0) return made[index];
+  for (uint32_t i = index + 1; i < record_count(NOTE_TYPE_DESCRIPTION); i++) {
+    const struct note_description other = description_at(i);
+    int ends[2];
+    if (other.kind != DESCRIPTION_KIND_SOCKET_PAIR || other.inode != description->a) continue;
+    const long pair = call(socketpair, 1 /* AF_UNIX */, 1 /* SOCK_STREAM */ | O_CLOEXEC | O_NONBLOCK, 0, ends);
+    if (failed(pair)) return pair;
+    made[i] = lift(ends[1]);
+    set_up_socket(description, ends[0]), set_up_socket(&other, made[i]);
+    write_content(description, made[i], ~0ul), write_content(&other, ends[0], ~0ul);
+    shut_down(description, ends[0]), shut_down(&other, made[i]);
+    return ends[0];
+  }
+  return call(openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0);
+}
+
 static int open_fifo(const struct note_description *description) {
   const char *path = text_of(NOTE_TYPE_DESCRIPTION, description->path);
   const long helper = call(openat, AT_FDCWD, path, O_RDWR | O_NONBLOCK | O_CLOEXEC, 0); /* never blocks, and keeps the content */
@@ -198,6 +232,7 @@ static int open_description(uint32_t index, const struct note_description *descr
     case DESCRIPTION_KIND_TERMINAL:
     case DESCRIPTION_KIND_DEVICE: return open_named(description);
     case DESCRIPTION_KIND_PIPE: return open_pipe(index, description);
+    case DESCRIPTION_KIND_SOCKET_PAIR: return open_socket_pair(index, description);
     case DESCRIPTION_KIND_FIFO: return open_fifo(description);
     case DESCRIPTION_KIND_EVENTFD: return call(eventfd2, (uint32_t)description->a, O_CLOEXEC | (description->b ? 1 : 0));
     case DESCRIPTION_KIND_TIMERFD: return open_timer(description);

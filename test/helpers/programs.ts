@@ -48,6 +48,30 @@ while len(found) < 9000:
     n += 1
 `
 
+/** Threads wake its event loop by a pair of sockets. */
+const coroutines = `
+import asyncio
+def work(n):
+    return sum(i * i % 97 for i in range(n * 100))
+async def take(queue, found):
+    while (n := await queue.get()) is not None:
+        found[n] = await asyncio.to_thread(work, n)
+        queue.task_done()
+async def main():
+    queue, found = asyncio.Queue(), {}
+    takers = [asyncio.create_task(take(queue, found)) for _ in range(3)]
+    for batch in range(40):
+        for i in range(8):
+            queue.put_nowait(batch * 8 + i)
+        await asyncio.wait_for(queue.join(), 60)
+        await asyncio.sleep(0.005)
+        print(batch, sum(found.values()), flush=True)
+    for _ in takers:
+        queue.put_nowait(None)
+    await asyncio.gather(*takers)
+asyncio.run(main())
+`
+
 const collatz = `
 const { writeSync } = require('node:fs')
 let best = 0, sum = 0n
@@ -104,10 +128,15 @@ function someText(size: number): string {
   return text
 }
 
-/** The list of the issue: python3, node, sqlite3, bash, xz, four threads, pipes to itself. */
+/** python3, also with asyncio, node, sqlite3, bash, xz, four threads, pipes to itself. */
 export function realPrograms(): RealProgram[] {
   return [
     { name: 'python3', command: ['python3', 'primes.py'], files: { 'primes.py': primes } },
+    {
+      name: 'python3 with coroutines',
+      command: ['python3', 'coroutines.py'],
+      files: { 'coroutines.py': coroutines },
+    },
     { name: 'node', command: [process.execPath, 'collatz.cjs'], files: { 'collatz.cjs': collatz } },
     {
       name: 'sqlite3',

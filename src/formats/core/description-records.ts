@@ -4,12 +4,18 @@ import { constants } from './note-layout.js'
 import { bitsOf, type NoteRecord, type RecordValues } from './private-notes.js'
 import { statOf } from './stat-of.js'
 
+function kindInModel(kind: keyof typeof constants.descriptionKinds | undefined): FileDescription['kind'] {
+  if (kind === 'device') return 'character-device'
+  if (kind === 'socketPair') return 'unix-socket'
+  return kind ?? 'other'
+}
+
 /** The model's description; kinds of a newer writer are `other`. */
 export function fileDescription(record: NoteRecord): FileDescription {
   const kind = record.constant('kind', constants.descriptionKinds)
   const state = record.flags('state', constants.descriptionFlags)
   return {
-    kind: kind === undefined ? 'other' : kind === 'device' ? 'character-device' : kind,
+    kind: kindInModel(kind),
     path: record.text('path'),
     flags: record.number('flags'),
     offset: record.big('offset'),
@@ -19,6 +25,7 @@ export function fileDescription(record: NoteRecord): FileDescription {
     details: {
       ...(state.has('contentKept') ? { content: `${record.big('contentSize')} bytes in the image` } : {}),
       ...(state.has('inherited') ? { restored: "as the restorer's own" } : {}),
+      ...(kind === 'socketPair' ? { peer: `socket:[${record.big('a')}]` } : {}),
       ...(kind === 'eventfd' ? { counter: String(record.big('a')) } : {}),
       ...(kind === 'timerfd'
         ? { remaining: `${record.big('c')} ns`, interval: `${record.big('d')} ns` }

@@ -167,7 +167,7 @@ export const recordKinds: readonly RecordKind[] = [
     u64('inode', 'pipes: the same in both ends'),
     i64('modified', 'st_mtim, ns'),
     u64('specialDevice', 'st_rdev'),
-    u64('contentOffset', 'where its content lies in the image (file, pipe, memfd)'),
+    u64('contentOffset', 'where its content lies in the image (file, pipe, memfd, socket)'),
     u64('contentSize', 'bytes of content in the image'),
     u32('checksum', 'CRC-32 of that content'),
     u32('state', 'descriptionFlags'),
@@ -343,6 +343,10 @@ export const constants = {
     epoll: [10, 'see watch'],
     memfd: [11, 'a: seals'],
     other: [12, 'kept by --force only, as /dev/null'],
+    socketPair: [
+      13,
+      'a stream of which both ends are here. a: inode of the other end; b: 1 shut for reading, 2 for writing; c: SO_SNDBUF; d: SO_RCVTIMEO ns; e: SO_SNDTIMEO ns; f: SO_PASSCRED',
+    ],
   },
   descriptionFlags: {
     deleted: [1, 'no name leads to it any more'],

@@ -144,8 +144,15 @@ int main(int count, char **words) { if (count == 1 && open(words[0], O_PATH) >= 
 #include <sys/socket.h>
 #include <unistd.h>
 int main(void) {
-  int pair[2];
-  socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+  int messages[2], passing[2];
+  socketpair(AF_UNIX, SOCK_DGRAM, 0, messages);
+  socketpair(AF_UNIX, SOCK_STREAM, 0, passing);
+  char control[CMSG_SPACE(sizeof(int))];
+  struct iovec bytes = {"x", 1};
+  struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  *CMSG_FIRSTHDR(&message) = (struct cmsghdr){CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+  *(int *)CMSG_DATA(CMSG_FIRSTHDR(&message)) = 1;
+  sendmsg(passing[0], &message, 0); /* a descriptor is under way */
   inotify_init();
   if (fork() == 0) for (int i = 0; i < 300; i++) usleep(100000);
   write(1, "up\\n", 3);
@@ -162,6 +169,8 @@ int main(void) {
       'child processes: ',
       'a socket: descriptor 3',
       'a socket: descriptor 4',
+      'a socket: descriptor 5',
+      'a socket: descriptor 6',
       'an inotify watch',
     ])
       expect(refused.stderr).toContain(loss)

@@ -13,6 +13,7 @@ const programs = [
   'timers',
   'files',
   'pipes',
+  'sockets',
   'process',
   'waits',
   'clocks',
@@ -103,6 +104,6 @@ describe('what a restored program finds as it was', () => {
 
   test('a program linked with musl', async ({ skip }) => {
     skip(spawnSync('musl-gcc', ['--version']).status !== 0, 'musl-gcc is not installed (musl-tools)')
-    for (const name of ['pipes', 'files', 'threads', 'waits']) await live(name, 2, [], 'musl-gcc')
+    for (const name of ['pipes', 'sockets', 'files', 'threads', 'waits']) await live(name, 2, [], 'musl-gcc')
   })
 })
