@@ -9,7 +9,9 @@
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <threads.h>
 #include <time.h>
 #include <unistd.h>
@@ -147,15 +149,37 @@ int __imago_wait_usleep(unsigned microseconds) {
   return __imago_wait_nanosleep(&wanted, NULL);
 }
 
+static long long nanoseconds_now(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
+/* What a socket waits at most (SO_RCVTIMEO), in nanoseconds; 0: for ever, or it is none. */
+static long long limit_of(int fd) {
+  struct timeval limit = {0, 0};
+  socklen_t size = sizeof limit;
+  return getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, &size) == 0 ? limit.tv_sec * 1000000000ll + limit.tv_usec * 1000ll : 0;
+}
+
+/* A terminal that gives what is there, or nothing, after a time of its own (termios(3), VMIN 0). */
+static int is_impatient(int fd) {
+  struct termios settings;
+  return tcgetattr(fd, &settings) == 0 && !(settings.c_lflag & ICANON) && settings.c_cc[VMIN] == 0;
+}
+
 /* Until there is something to read, or an error that read will report. What must not wait does not. */
 ssize_t __imago_wait_read(int fd, void *to, size_t size) {
   struct pollfd ready = {.fd = fd, .events = POLLIN};
-  if (poll(&ready, 1, 0) == 0 && !(fcntl(fd, F_GETFL) & O_NONBLOCK))
+  if (poll(&ready, 1, 0) == 0 && !(fcntl(fd, F_GETFL) & O_NONBLOCK) && !is_impatient(fd)) {
+    long long limit = limit_of(fd), begun = nanoseconds_now();
     for (;;) {
       int found = poll(&ready, 1, SLICE / 1000000);
       if (found > 0 || (found < 0 && (errno != EINTR || __imago_request == 0))) break;
+      if (limit > 0 && nanoseconds_now() - begun >= limit) return recv(fd, to, size, MSG_DONTWAIT);
       POINT();
     }
+  }
   return read(fd, to, size);
 }
 

@@ -37,6 +37,50 @@ int main(void) {
     prints: '500\n600\n700\n',
   },
   {
+    name: 'what is under way between two sockets of its own arrives; a read with a limit ends, also one of a raw terminal',
+    source: `
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <imago.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <termios.h>
+#include <unistd.h>
+int main(void) {
+  char text[100] = "";
+  int pair[2], master = posix_openpt(O_RDWR | O_NOCTTY);
+  if (grantpt(master) != 0 || unlockpt(master) != 0) return 1;
+  int terminal = open(ptsname(master), O_RDWR | O_NOCTTY);
+  struct termios settings;
+  tcgetattr(terminal, &settings);
+  cfmakeraw(&settings);
+  settings.c_cc[VMIN] = 0, settings.c_cc[VTIME] = 1;
+  tcsetattr(terminal, TCSANOW, &settings);
+  printf("%zd\\n", read(terminal, text, 1));
+  close(terminal), close(master);
+  const struct timeval limit = {0, 50000};
+  if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) return 2;
+  setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  write(pair[0], "there", 5);
+  write(pair[1], "and back", 8);
+  puts("ready");
+  fflush(stdout);
+  while (access("go", F_OK) != 0) imago_migrate();
+  long got = read(pair[1], text, 99);
+  printf("%.*s\\n", (int)got, text);
+  got = read(pair[0], text, 99);
+  printf("%.*s\\n", (int)got, text);
+  got = read(pair[0], text, 1);
+  printf("%ld %d\\n", got, errno == EAGAIN);
+  return 0;
+}`,
+    first: '0\n',
+    prints: 'there\nand back\n-1 1\n',
+  },
+  {
     name: 'thread-local variables keep their addresses, values and alignment; constructors see them',
     source: `
 #include <imago.h>
