@@ -5,6 +5,7 @@
  *   nlmsghdr, unix_diag_req ──► kernel ──► nlmsghdr, unix_diag_msg, attributes: UNIX_DIAG_PEER the inode of the other end, UNIX_DIAG_SHUTDOWN
  */
 #include "writer.h"
+#include <asm/socket.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <linux/unix_diag.h>
@@ -12,20 +13,18 @@
 #define NETLINK_FAMILY 16
 #define UNIX_FAMILY 1
 #define STREAM 1
-#define SOCKET_LEVEL 1
-enum { OPTION_TYPE = 3, OPTION_SEND_BUFFER = 7, OPTION_PASS_CREDENTIALS = 16, OPTION_RECEIVE_LIMIT = 20, OPTION_SEND_LIMIT = 21, OPTION_DOMAIN = 39 };
 #define PEEK_AT_ONCE (0x2 | 0x40) /* MSG_PEEK | MSG_DONTWAIT */
 #define CONTROL_CUT_OFF 0x8       /* MSG_CTRUNC */
 
 static uint64_t option(int fd, int name) {
   int32_t value = 0, size = sizeof value;
-  return failed(call(getsockopt, fd, SOCKET_LEVEL, name, &value, &size)) ? 0 : value;
+  return failed(call(getsockopt, fd, SOL_SOCKET, name, &value, &size)) ? 0 : value;
 }
 
 static uint64_t limit(int fd, int name) {
   struct { uint64_t seconds, microseconds; } value = {0, 0};
   int32_t size = sizeof value;
-  return failed(call(getsockopt, fd, SOCKET_LEVEL, name, &value, &size)) ? 0 : value.seconds * NANOSECONDS + value.microseconds * 1000;
+  return failed(call(getsockopt, fd, SOL_SOCKET, name, &value, &size)) ? 0 : value.seconds * NANOSECONDS + value.microseconds * 1000;
 }
 
 /* The answer's size in bytes; not positive when there is none. */
@@ -56,15 +55,15 @@ static void take_attributes(struct note_description *description, const uint8_t 
 /** What `fd` is, when it may be the end of a pair: then it is noted whose, and how it is set. */
 bool describe_pair_end(int fd, struct note_description *description) {
   struct { struct nlmsghdr header; struct unix_diag_msg socket; uint8_t attributes[256]; } answer;
-  if (!may_make_any_call() || option(fd, OPTION_DOMAIN) != UNIX_FAMILY || option(fd, OPTION_TYPE) != STREAM) return false;
+  if (!may_make_any_call() || option(fd, SO_DOMAIN) != UNIX_FAMILY || option(fd, SO_TYPE) != STREAM) return false;
   const long size = ask_kernel(description->inode, &answer, sizeof answer);
   const long before_attributes = offsetof(__typeof__(answer), attributes);
   if (size <= before_attributes || answer.header.nlmsg_type != SOCK_DIAG_BY_FAMILY || answer.socket.udiag_ino != description->inode) return false;
   take_attributes(description, answer.attributes, (const uint8_t *)&answer + size);
-  description->c = option(fd, OPTION_SEND_BUFFER);
-  description->d = limit(fd, OPTION_RECEIVE_LIMIT);
-  description->e = limit(fd, OPTION_SEND_LIMIT);
-  description->f = option(fd, OPTION_PASS_CREDENTIALS);
+  description->c = option(fd, SO_SNDBUF);
+  description->d = limit(fd, SO_RCVTIMEO);
+  description->e = limit(fd, SO_SNDTIMEO);
+  description->f = option(fd, SO_PASSCRED);
   return description->a != 0;
 }
 
@@ -78,7 +77,7 @@ static bool peek(struct writer *writer, int fd, struct received *received) {
   struct { void *start; uint64_t size; } bytes = {allocate(writer, size + 1), size + 1};
   uint8_t sender[32]; /* struct cmsghdr and struct ucred */
   struct { uint64_t name, name_size; void *bytes; uint64_t count; uint8_t *control; uint64_t control_size, flags; } message = {
-    .bytes = &bytes, .count = 1, .control = sender, .control_size = option(fd, OPTION_PASS_CREDENTIALS) ? sizeof sender : 0};
+    .bytes = &bytes, .count = 1, .control = sender, .control_size = option(fd, SO_PASSCRED) ? sizeof sender : 0};
   const long got = call(recvmsg, fd, &message, PEEK_AT_ONCE);
   *received = (struct received){bytes.start, size};
   return (failed(got) ? 0 : got) == size && !(message.flags & CONTROL_CUT_OFF);

@@ -3,6 +3,7 @@
  * description's. The standard streams that led to a terminal or to another program are this process's own.
  */
 #include "restore.h"
+#include <asm/socket.h>
 #include <linux/eventpoll.h>
 
 static int *opened;          /* by description id */
@@ -143,10 +144,10 @@ static int open_pipe(uint32_t index, const struct note_description *description)
 static void set_up_socket(const struct note_description *description, int fd) {
   const int32_t half = description->c / 2, passes = description->f; /* Linux doubles what it is told */
   const uint64_t limits[2][2] = {{description->d / NANOSECONDS, description->d % NANOSECONDS / 1000}, {description->e / NANOSECONDS, description->e % NANOSECONDS / 1000}};
-  call(setsockopt, fd, 1 /* SOL_SOCKET */, 7 /* SO_SNDBUF */, &half, 4);
-  call(setsockopt, fd, 1, 20 /* SO_RCVTIMEO */, limits[0], 16);
-  call(setsockopt, fd, 1, 21 /* SO_SNDTIMEO */, limits[1], 16);
-  if (passes) call(setsockopt, fd, 1, 16 /* SO_PASSCRED */, &passes, 4);
+  call(setsockopt, fd, SOL_SOCKET, SO_SNDBUF, &half, sizeof half);
+  call(setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, limits[0], sizeof limits[0]);
+  call(setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, limits[1], sizeof limits[1]);
+  if (passes) call(setsockopt, fd, SOL_SOCKET, SO_PASSCRED, &passes, sizeof passes);
 }
 
 static void shut_down(const struct note_description *description, int fd) {

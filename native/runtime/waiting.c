@@ -118,16 +118,16 @@ int __imago_wait_pthread_barrier_wait(pthread_barrier_t *object) {
   return 0;
 }
 
+static long long nanoseconds_now(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
 int __imago_wait_nanosleep(const struct timespec *wanted, struct timespec *left) {
-  struct timespec end;
-  clock_gettime(CLOCK_MONOTONIC, &end);
-  end.tv_sec += wanted->tv_sec;
-  end.tv_nsec += wanted->tv_nsec;
-  if (end.tv_nsec >= 1000000000) end.tv_sec++, end.tv_nsec -= 1000000000;
+  long long end = nanoseconds_now() + wanted->tv_sec * 1000000000ll + wanted->tv_nsec;
   for (;;) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    long long rest = (long long)(end.tv_sec - now.tv_sec) * 1000000000 + (end.tv_nsec - now.tv_nsec);
+    long long rest = end - nanoseconds_now();
     if (rest <= 0) return 0;
     struct timespec part = {0, rest < SLICE ? (long)rest : SLICE};
     if (nanosleep(&part, NULL) != 0) {
@@ -147,12 +147,6 @@ unsigned __imago_wait_sleep(unsigned seconds) {
 int __imago_wait_usleep(unsigned microseconds) {
   struct timespec wanted = {microseconds / 1000000, (long)(microseconds % 1000000) * 1000};
   return __imago_wait_nanosleep(&wanted, NULL);
-}
-
-static long long nanoseconds_now(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000000000ll + now.tv_nsec;
 }
 
 /* What a socket waits at most (SO_RCVTIMEO), in nanoseconds; 0: for ever, or it is none. */
